@@ -1,0 +1,199 @@
+/*
+ * thaw/thaw.h - fine-tune neural networks in phases.
+ *
+ * A recipe says which network, which data, and which layers may learn how fast in each phase;
+ * thaw_train follows it and reports what happens through events. The control plane alone is in
+ * <thaw/control.h>, which this header includes.
+ *
+ * Text is UTF-8 and NUL-terminated. Objects are not thread-safe. The library never prints and never
+ * exits. Not collective.
+ */
+#ifndef THAW_THAW_H
+#define THAW_THAW_H
+
+#include <thaw/control.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define THAW_VERSION_MAJOR 0
+#define THAW_VERSION_MINOR 1
+#define THAW_VERSION_PATCH 0
+#define THAW_VERSION       "0.1.0"
+
+/* Version of the library at run time, and of the kernel library and instruction set it uses. Static
+ * storage. */
+THAW_API const char *thaw_version(void);
+THAW_API const char *thaw_kernels(void);
+
+/* Free a text that a function of this header returned through a char **. NULL is allowed. */
+THAW_API void thaw_text_free(char *text);
+
+/* ------------------------------------------------------------------------------------------------
+ * recipe */
+
+typedef struct thaw_recipe thaw_recipe;
+
+/*
+ * Read and check a recipe (TOML). Every mistake in it is found at once: thaw_error() then has one
+ * line for each, with file, line, column and a suggestion.
+ *
+ * path     the file; relative paths inside are relative to its folder
+ * sets     n_sets texts "key=value" that override keys, such as "phase.2.lr=1e-4"; the value's type
+ * is checked like the file's
+ *
+ * The recipe belongs to the caller. Errors: THAW_E_MISSING, THAW_E_RECIPE.
+ */
+THAW_API THAW_MUST_USE thaw_status thaw_recipe_load(thaw_recipe **out, const char *path,
+                                                    const char *const *sets, int n_sets);
+
+/* The same from a text of `size` bytes; `name` stands in messages, `folder` is what relative paths
+ * are relative to. */
+THAW_API THAW_MUST_USE thaw_status thaw_recipe_parse(thaw_recipe **out, const char *text,
+                                                     size_t size, const char *name,
+                                                     const char *folder, const char *const *sets,
+                                                     int n_sets);
+THAW_API void thaw_recipe_destroy(thaw_recipe *recipe);
+
+/* Every key of a recipe with type, default, range and meaning, as plain text or Markdown. */
+THAW_API THAW_MUST_USE thaw_status thaw_recipe_help(char **out, bool markdown);
+
+/* ------------------------------------------------------------------------------------------------
+ * events */
+
+typedef enum thaw_event_kind {
+    THAW_EVENT_RUN,   /* before anything runs: text says what was loaded; baseline is the majority
+                         class's share */
+    THAW_EVENT_PHASE, /* a phase begins: trainable, total; text says what happened to optimizer
+                         state and plan */
+    THAW_EVENT_STEP, /* an update was made (or skipped: `skipped` is the reason's count in a row) */
+    THAW_EVENT_EVAL, /* an evaluation: split, loss, metric */
+    THAW_EVENT_SAVE, /* a checkpoint was committed: text is its path */
+    THAW_EVENT_PHASE_END, /* a phase ended: its totals */
+    THAW_EVENT_NOTE,      /* something a person should know: text */
+    THAW_EVENT_END        /* the run ended: text says how */
+} thaw_event_kind;
+
+/* What happened. Fields that a kind does not list above are still set where known. Valid during the
+ * call only. */
+typedef struct thaw_event {
+    thaw_event_kind kind;
+    int phase, n_phases; /* phase from 1 */
+    const char *phase_name;
+    int64_t iteration;               /* steps done since the start of the run */
+    int64_t phase_step, phase_steps; /* done in this phase, and planned */
+    double epoch;                    /* epochs done since the start, with fraction */
+    double loss, loss_smoothed;      /* natural logarithm, mean over the update's targets */
+    double metric;                   /* accuracy in [0, 1] */
+    const char *metric_name;         /* "accuracy" */
+    const char *split;               /* "valid", "test" */
+    double lr, lr_least,
+        lr_most;         /* base rate now; least and greatest rate of the layers that train */
+    double grad_norm;    /* before clipping */
+    double rate;         /* images a second, over the last while (a step) or the phase (its end) */
+    double seconds;      /* of the phase or evaluation so far */
+    double seconds_left; /* of the whole run, estimated; negative: not known */
+    int64_t trainable, total; /* parameters, elements */
+    double baseline;
+    uint64_t peak_bytes;    /* largest memory of the process so far (VmHWM) */
+    uint64_t planned_bytes; /* predicted peak of the phase's plan */
+    int skipped; /* non-finite steps in a row, 0 for a step that was made; for PHASE_END: in the
+                    phase */
+    bool best;   /* an evaluation better than all before */
+    const char *text;
+} thaw_event;
+
+/* Return true to go on, false to stop after the current step: a checkpoint is saved and thaw_train
+ * returns THAW_E_STOPPED. */
+typedef bool thaw_event_fn(void *user, const thaw_event *event);
+
+/* ------------------------------------------------------------------------------------------------
+ * training */
+
+/*
+ * Samples made by the caller instead of files named in the recipe.
+ *
+ * read   fill images [n, height, width, channels] (float, final values) and labels [n] (in [0,
+ * classes)) for the samples numbered index[0 … n); valid: of the validation set. Called from
+ * another thread than thaw_train's, one call at a time. Must give the same sample for the same
+ * number each time, or a resumed run differs.
+ */
+typedef struct thaw_source {
+    int64_t n_train, n_valid;
+    int64_t height, width, channels;
+    int classes;
+    thaw_status (*read)(void *user, bool valid, const int64_t *index, int64_t n, float *images,
+                        int32_t *labels);
+    void *user;
+} thaw_source;
+
+/* How to run. Zero-initialise, then set what differs. */
+typedef struct thaw_run_options {
+    const char *run; /* folder for the run's files; made if absent, must not hold a run already.
+                        NULL: nothing is saved */
+    const char *executor;      /* "dnn", "ref"; NULL: the recipe's */
+    int threads;               /* 0: as many as this process may use */
+    const thaw_source *source; /* NULL: the recipe's data */
+    thaw_event_fn *on_event;   /* may be NULL */
+    void *user;
+    const volatile int
+        *stop; /* set to non-zero by a signal handler to save and stop; may be NULL */
+} thaw_run_options;
+
+/*
+ * Train a recipe from its start to its end. The run folder gets recipe.toml (resolved),
+ * events.jsonl, checkpoints/ and best/ (a folder with config.json and model.safetensors that opens
+ * in Python).
+ *
+ * Errors: THAW_E_STOPPED when asked to stop (saved, resumable); THAW_E_NUMERIC after ten non-finite
+ * steps in a row; those of reading the model and data; THAW_E_CREATE when the run folder is in use
+ * or holds a run.
+ */
+THAW_API THAW_MUST_USE thaw_status thaw_train(const thaw_recipe *recipe,
+                                              const thaw_run_options *options);
+
+/* Go on from the newest checkpoint of options->run that verifies, with the run's own recipe, as if
+ * nothing had happened. */
+THAW_API THAW_MUST_USE thaw_status thaw_resume(const thaw_run_options *options);
+
+/* Result of an evaluation. */
+typedef struct thaw_eval_result {
+    int64_t n;
+    double loss;     /* mean, natural logarithm */
+    double accuracy; /* in [0, 1] */
+    double baseline; /* share of the largest class */
+    double seconds;
+    int n_classes;
+    int64_t *confusion; /* [n_classes, n_classes]: row true class, column predicted; free with
+                           thaw_eval_done */
+} thaw_eval_result;
+THAW_API void thaw_eval_done(thaw_eval_result *result);
+
+/*
+ * Evaluate a network on one split of a recipe's data.
+ *
+ * path    a run folder (its best weights), a checkpoint folder, or a model folder; NULL: the
+ * recipe's own model recipe  NULL where path is a run folder or a checkpoint in one: the run's
+ * recipe split   "train", "valid" or "test"
+ */
+THAW_API THAW_MUST_USE thaw_status thaw_eval(thaw_eval_result *result, const char *path,
+                                             const thaw_recipe *recipe, const char *split,
+                                             const thaw_run_options *options);
+
+/* What would happen, per phase: groups with rates and counts, steps, what backward leaves out,
+ * memory. Text or JSON. */
+THAW_API THAW_MUST_USE thaw_status thaw_plan(char **out, const thaw_recipe *recipe,
+                                             const thaw_run_options *options, bool steps,
+                                             bool json);
+
+/*
+ * The layer tree of a model folder, checkpoint, run or recipe file, with parameter counts, frozen
+ * and trainable marks and coefficients where it has phases. Text or JSON.
+ */
+THAW_API THAW_MUST_USE thaw_status thaw_show(char **out, const char *path, bool json);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
