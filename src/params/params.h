@@ -15,7 +15,7 @@
 #include "core/core.h"
 #include "tensor/tensor.h"
 
-#define PARAM_MAX_STATE 2
+#define PARAM_MAX_STATE 2 /* the most an update rule keeps for one parameter */
 
 typedef struct param {
     char *name; /* "layer1.0.conv1.weight" */
@@ -78,12 +78,14 @@ const void *params_snapshot_data(const params_snapshot *s, int i);
 void params_snapshot_destroy(params_snapshot *s);
 
 /*
- * Initial values. random: PyTorch's defaults for the kind of tensor (Kaiming uniform with a = sqrt
- * 5 for weights of 2 or more axes, the bound of the bias from the fan-in of its weight, 1 for norm
- * weights), drawn from (seed, name). by_name: the values of the reference runs, which depend on
- * name and shape alone (splitmix64 of the FNV-1a of the name).
+ * Start values, rounded to f32 also where the parameters are f64.
+ *
+ * uniform   in [-bound, bound), drawn from (seed, name of the tensor): the same whatever else the
+ * network has fill      one value by_name   the reference runs' values, which depend on name and
+ * shape alone: splitmix64 started at the FNV-1a of the name; all parameters, no buffers
  */
-thaw_status params_init_random(params *p, int i, uint64_t seed, int64_t fan_in) THAW_MUST_USE;
+void params_init_uniform(params *p, int i, uint64_t seed, double bound);
+void params_fill(params *p, int i, double value);
 void params_init_by_name(params *p);
 
 #endif

@@ -119,7 +119,7 @@ thaw_status shape_elements(size_t *out, const shape *s)
 
 thaw_status shape_bytes(size_t *out, const shape *s, dtype d)
 {
-    size_t n;
+    size_t n = 0;
     char buffer[128];
 
     THAW_CHECK(shape_elements(&n, s));
