@@ -1,0 +1,140 @@
+/*
+ * optim.c - what happens to gradients and optimizer state at a change of phase, and one update of
+ * all that trains.
+ *
+ * Everything is derived from the effect: who has state, who is updated, at which rate.
+ */
+#include "optim/optim.h"
+
+#include <math.h>
+
+/* ----------------------------------------------------------------------------------------------
+ * change of phase */
+
+/* A parameter without state tensors (plain SGD) still has its own update count; `steps` tells
+ * whether it was there. */
+static bool has_state(const param *item, int wanted)
+{
+    return item->n_state == wanted && (wanted > 0 || item->steps > 0);
+}
+
+static thaw_status begin_state(optim_report *report, params *p, int i, int n_state)
+{
+    param *item = &p->item[i];
+
+    if (has_state(item, n_state)) {
+        report->kept += !item->parked;
+        report->resumed += item->parked;
+        item->parked = false;
+        return THAW_OK;
+    }
+    report->made++;
+    return params_make_state(p, i, n_state);
+}
+
+/* State of a parameter that no longer trains. */
+static void end_state(optim_report *report, params *p, int i, thaw_on_freeze on_freeze)
+{
+    param *item = &p->item[i];
+
+    if (item->n_state == 0 && item->steps == 0)
+        return;
+    if (on_freeze == THAW_ON_FREEZE_RESET) {
+        params_drop_state(p, i);
+        report->dropped++;
+        return;
+    }
+    report->parked += !item->parked;
+    item->parked = true;
+}
+
+thaw_status optim_migrate(optim_report *report, params *p, const optim_rule *rule,
+                          const optim_hyper *h, const thaw_effect *effect, bool rebuild)
+{
+    const int n_state = rule->n_state(h);
+    optim_report r = {.rebuilt = rebuild};
+
+    for (int i = 0; i < p->n_trained; i++) {
+        if (rebuild) {
+            r.dropped += p->item[i].n_state > 0 || p->item[i].steps > 0;
+            params_drop_state(p, i);
+        } else if (!effect->updated[i]) {
+            end_state(&r, p, i, effect->on_freeze);
+        }
+    }
+    THAW_CHECK(params_set_trainable(p, effect->trainable));
+    for (int i = 0; i < p->n_trained; i++)
+        if (effect->updated[i])
+            THAW_CHECK(begin_state(&r, p, i, n_state));
+    *report = r;
+    return THAW_OK;
+}
+
+thaw_status optim_rows(plan_update **rows, int *n, const params *p, const optim_rule *rule,
+                       const optim_hyper *h, const thaw_effect *effect)
+{
+    plan_update *row = thaw__new((size_t)p->n_trained, sizeof *row);
+    int count = 0;
+
+    if (!row)
+        return thaw_fail(THAW_E_NOMEM, "out of memory for the update rows of %d parameters",
+                         p->n_trained);
+    for (int i = 0; i < p->n_trained; i++)
+        if (effect->updated[i])
+            row[count++] =
+                (plan_update){.rule = rule->name,
+                              .param = i,
+                              .state_bytes = (size_t)rule->n_state(h) * p->item[i].bytes};
+    *rows = row;
+    *n = count;
+    return THAW_OK;
+}
+
+/* ----------------------------------------------------------------------------------------------
+ * updates */
+
+double optim_grad_norm(const params *p, double scale)
+{
+    double total = 0;
+
+    for (int i = 0; i < p->n_trained; i++)
+        if (p->item[i].grad)
+            total += tensor_sum_squares(p->item[i].grad, p->item[i].dtype, p->item[i].elements);
+    return sqrt(total) * scale;
+}
+
+double optim_clip_factor(double norm, double clip)
+{
+    return isinf(clip) ? 1 : fmin(1, clip / (norm + 1e-6));
+}
+
+static double decay_of(const param *item, const optim_hyper *h)
+{
+    return item->shape.rank >= 2 || h->decay_norms_and_biases ? h->weight_decay : 0;
+}
+
+void optim_step(params *p, const optim_rule *rule, const optim_hyper *h, const thaw_effect *effect,
+                double base_lr, double grad_scale, int threads)
+{
+    for (int i = 0; i < p->n_trained; i++) {
+        param *item = &p->item[i];
+
+        if (!effect->updated[i])
+            continue;
+        item->steps++;
+        const optim_args args = {.dtype = item->dtype,
+                                 .n = item->elements,
+                                 .w = item->data,
+                                 .g = item->grad,
+                                 .state = item->state,
+                                 .grad_scale = grad_scale,
+                                 .t = item->steps,
+                                 .lr = base_lr * effect->lr_scale[i],
+                                 .weight_decay = decay_of(item, h),
+                                 .hyper = h,
+                                 .threads = threads};
+
+        rule->apply(&args);
+        params_touch(p, i);
+    }
+}
