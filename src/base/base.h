@@ -246,6 +246,21 @@ os_kind os_kind_of(const char *path);
 thaw_status os_read_file(char **out, size_t *size, const char *path,
                          size_t max_bytes) THAW_MUST_USE;
 
+/* thaw_fail with errno's text: "cannot open 'a/b': No such file or directory". */
+thaw_status os_fail(thaw_status code, const char *doing, const char *name);
+
+/* The table's open, close-on-exec, going on after EINTR: a descriptor, or -1 and errno. */
+int os_open_at(int dir_fd, const char *path, int flags, unsigned mode);
+
+/* fsync, going on after EINTR and nothing else: a failed one must not be tried again. The second
+ * is for the name of a folder, which lies in its parent. */
+thaw_status os_sync(int fd, const char *name) THAW_MUST_USE;
+thaw_status os_sync_parent(const char *folder) THAW_MUST_USE;
+
+/* ".tmp-" and 16 random hexadecimal digits. */
+#define OS_RANDOM_NAME 22
+void os_random_name(char out[OS_RANDOM_NAME]);
+
 /* A regular file open for os_pread_all. Close with os_close. */
 thaw_status os_open_file(int *fd, int64_t *size, const char *path) THAW_MUST_USE;
 thaw_status os_pread_all(int fd, void *buffer, size_t n, int64_t offset,
@@ -262,7 +277,7 @@ thaw_status os_write_all(int fd, const void *data, size_t n, const char *name) T
 thaw_status os_replace_file(const char *dir, const char *name, const void *data,
                             size_t n) THAW_MUST_USE;
 
-/* mkdir -p. */
+/* mkdir -p; the names of new folders are on disk before the call returns. */
 thaw_status os_make_folders(const char *path) THAW_MUST_USE;
 
 /* Names in a folder without "." and "..", sorted by bytes; one block, free with os_names_free. */
@@ -279,5 +294,9 @@ char *os_path(const char *dir, const char *name);
 /* Processors this process may use: the smaller of its affinity mask and its cgroup's quota, at
  * least 1. */
 int os_processors(void);
+
+/* Processors the cgroup with this /proc/self/cgroup text may use, rounded up; 0 without a limit.
+ * `mount` is where the hierarchies are mounted, "/sys/fs/cgroup". */
+int os_quota(const char *proc_cgroup, const char *mount);
 
 #endif
