@@ -14,18 +14,25 @@
 typedef struct exec exec;                 /* an executor at work: threads, arena, packed weights */
 typedef struct exec_session exec_session; /* one plan, awake */
 
+/* One executor. Members other than name, supports and run may be NULL: nothing to do, no bytes. */
 typedef struct exec_ops {
     const char *name; /* "ref", "dnn" */
     /* Whether this executor has its own kernel for a step (else ref's is used), and the scratch
-     * bytes it wants for it. */
-    bool (*supports)(const plan *p, const plan_step *step);
-    size_t (*scratch)(const plan *p, const plan_step *step, int threads);
+     * bytes it wants for it. Called between open and close (e's impl holds the kernels that were
+     * made to answer, for wake to find). */
+    bool (*supports)(const exec *e, const plan *p, const plan_step *step);
+    size_t (*scratch)(const exec *e, const plan *p, const plan_step *step);
+    /* e->impl is the executor's own. open leaves nothing behind when it fails. */
     thaw_status (*open)(exec *e);
     void (*close)(exec *e);
+    /* s->impl is the executor's own. sleep is called also when wake failed, and when it was never
+     * reached (impl NULL). */
     thaw_status (*wake)(exec_session *s);
     void (*sleep)(exec_session *s);
     /* Run step i of the plan. THAW_OK, or an error of the kernel library. */
     thaw_status (*run)(exec_session *s, int i);
+    /* Version of the kernel library and instruction set. */
+    void (*describe)(char buffer[128]);
 } exec_ops;
 
 const exec_ops *exec_find(const char *name); /* NULL: no such executor */
@@ -70,5 +77,84 @@ size_t exec_packed_bytes(
 /* Version of the kernel library and the instruction set in use, such as "oneDNN 2.6.3,
  * avx512_core_vnni". */
 void exec_describe(char buffer[128], const exec_ops *ops);
+
+/* ----------------------------------------------------------------------------------------------
+ * Inside the layer: what an executor sees. Nobody outside src/exec/ reads these. */
+
+extern const exec_ops exec_ref;
+extern const exec_ops exec_dnn;
+
+struct exec {
+    const exec_ops *ops;
+    params *params;
+    int threads;
+    char *arena; /* moves when it grows: keep no pointers into it */
+    size_t arena_bytes;
+    size_t packed_bytes; /* kept up to date by ops: the answer of exec_packed_bytes */
+    void *impl;          /* of ops */
+};
+
+struct exec_session {
+    exec *exec;
+    const plan *plan;
+    const exec_run_args *args; /* during a run */
+    bool *own;                 /* per step: runs on exec->ops; else on ref */
+    int *touched;              /* model tensors that the plan updates in place */
+    int n_touched;
+    void *impl; /* of ops */
+};
+
+/* Where a slot's bytes are now; NULL for slot -1. Good during a run; valid until the next wake. */
+void *exec_step_pointer(const exec_session *s, int slot);
+
+/* Scratch of step i, step->scratch_bytes of it; NULL when it has none. */
+void *exec_step_scratch(const exec_session *s, int i);
+
+/* Whether a slot's bytes must be added to instead of replaced in this run. */
+bool exec_step_adds(const exec_session *s, int slot);
+
+/* One operand of a step. All members are zero where it is left out. */
+typedef struct exec_operand {
+    void *data;
+    const shape *shape;
+    size_t elements;
+    dtype dtype;
+} exec_operand;
+
+/*
+ * A step with its operands by role, whatever their position in the step: `in` and `out` are those
+ * of the forward op in both directions; a backward step reads d_out and makes d_in.
+ */
+typedef struct exec_call {
+    const op_attrs *attrs;
+    uint32_t wrt; /* 0: forward */
+    uint64_t seed;
+    int64_t epoch;
+    exec_operand in[OP_MAX_INPUTS], out[OP_MAX_OUTPUTS];
+    exec_operand d_in[OP_MAX_INPUTS], d_out[OP_MAX_OUTPUTS];
+    void *scratch;
+} exec_call;
+
+/* Fill everything but the data pointers and scratch: for supports and scratch, before a session is
+ * there. */
+void exec_step_shapes(exec_call *c, const plan *p, const plan_step *step);
+
+/* Fill a call for step i. Outside a run the data pointers of run inputs are NULL. */
+void exec_step_call(exec_call *c, const exec_session *s, int i);
+
+/*
+ * A reference kernel: plain loops, sums in double. Forward: reads in, writes out. Backward: makes
+ * d_in[i] where its data is not NULL. Where the op works element by element, an output may be the
+ * same memory as the input of the same shape.
+ */
+typedef void ref_kernel_fn(const exec_call *c);
+typedef struct ref_kernel {
+    ref_kernel_fn *forward, *backward;
+    /* Elements of double scratch, from the operands' shapes alone; NULL: none. */
+    size_t (*scratch)(const exec_call *c);
+} ref_kernel;
+
+extern const ref_kernel ref_kernels_f32[OP_COUNT];
+extern const ref_kernel ref_kernels_f64[OP_COUNT];
 
 #endif
