@@ -32,18 +32,17 @@ typedef struct model_config {
         .n_classes = 10                                                                            \
     }
 
-/* How a tensor starts when no file gives it. */
-typedef enum tensor_init { INIT_RANDOM, INIT_ZERO, INIT_ONE } tensor_init;
-
+/* One parameter or buffer of a network. */
 typedef struct model_tensor {
     const char *name; /* "layer1.0.bn1.running_mean" */
     shape shape;
-    dtype dtype; /* the model's real type, or I64 */
+    dtype dtype; /* the model's real type, or I64 for counters */
     bool buffer;
-    bool head; /* its first axis is the number of classes: replaced when a checkpoint has another
-                  number */
-    tensor_init init;
-    int64_t fan_in; /* INIT_RANDOM: of the weight it belongs to */
+    bool
+        head; /* its first axis is the number of classes: replaced when a file has another number */
+    double bound; /* starts uniform in [-bound, bound) when positive; else all elements start as
+                     `fill` */
+    double fill;
 } model_tensor;
 
 typedef struct model {
@@ -70,5 +69,47 @@ const char *const *model_archs(size_t *n);
 thaw_status model_config_parse(model_config *out, const char *json, size_t size,
                                const char *file) THAW_MUST_USE;
 void model_config_print(text *out, const model_config *config);
+
+/* ------------------------------------------------------------- building, for the files of this
+ * layer */
+
+typedef struct model_tensor_list {
+    model_tensor *item;
+    size_t n, capacity;
+} model_tensor_list;
+
+/* A network under construction. After the first failure every layer_… call does nothing. */
+typedef struct model_builder {
+    model *model;
+    dtype real;
+    thaw_status status;
+    model_tensor_list params, buffers;
+} model_builder;
+
+typedef struct conv_layer {
+    int64_t out; /* channels */
+    int kernel, stride, pad;
+} conv_layer;
+
+/*
+ * Layers: `path` is the layer's name in PyTorch, src a value [B, H, W, C] or [B, features]; the
+ * result is the layer's output. Paths are copied.
+ */
+value_id layer_conv(model_builder *b, const char *path, value_id src, conv_layer c);
+value_id layer_batch_norm(model_builder *b, const char *path, value_id src);
+value_id layer_linear(model_builder *b, const char *path, value_id src, int64_t out, bool head);
+value_id layer_dropout(model_builder *b, const char *path, value_id src, double p);
+value_id layer_max_pool(model_builder *b, const char *path, value_id src, int kernel, int stride,
+                        int pad);
+value_id layer_plain(model_builder *b, op_kind op, const char *path, value_id src);
+value_id layer_add(model_builder *b, const char *path, value_id x, value_id y);
+const char *layer_path(model_builder *b, const char *path, const char *leaf); /* "path.leaf" */
+thaw_status model_builder_finish(model_builder *b) THAW_MUST_USE;
+
+/* Networks: rows of the table in model.c. */
+thaw_status mlp_complete(model_config *c) THAW_MUST_USE;
+value_id mlp_build(model_builder *b, value_id image);
+thaw_status resnet_complete(model_config *c) THAW_MUST_USE;
+value_id resnet_build(model_builder *b, value_id image);
 
 #endif

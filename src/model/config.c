@@ -1,0 +1,140 @@
+/*
+ * config.c - config.json: what a network is made of, in a file beside its weights. Read strictly,
+ * printed in one order.
+ */
+#include "model/model.h"
+
+#include <jansson.h>
+#include <string.h>
+
+static thaw_status wrong_type(const char *file, const char *key, const char *wanted)
+{
+    return thaw_fail(THAW_E_DATA, "%s: '%s' must be %s", file, key, wanted);
+}
+
+static thaw_status read_int(int64_t *out, const json_t *root, const char *key, const char *file)
+{
+    const json_t *v = json_object_get(root, key);
+
+    if (v && !json_is_integer(v))
+        return wrong_type(file, key, "a whole number");
+    if (v)
+        *out = json_integer_value(v);
+    return THAW_OK;
+}
+
+static thaw_status read_ints(int64_t *out, int *n, int most, const json_t *root, const char *key,
+                             const char *file)
+{
+    const json_t *v = json_object_get(root, key);
+
+    if (!v)
+        return THAW_OK;
+    if (!json_is_array(v) || json_array_size(v) > (size_t)most)
+        return thaw_fail(THAW_E_DATA, "%s: '%s' must be a list of at most %d whole numbers", file,
+                         key, most);
+    for (size_t i = 0; i < json_array_size(v); i++) {
+        const json_t *item = json_array_get(v, i);
+
+        if (!json_is_integer(item))
+            return wrong_type(file, key, "a list of whole numbers");
+        out[i] = json_integer_value(item);
+    }
+    *n = (int)json_array_size(v);
+    return THAW_OK;
+}
+
+static thaw_status read_arch(model_config *c, const json_t *root, const char *file)
+{
+    const json_t *v = json_object_get(root, "model_type");
+
+    if (!json_is_string(v))
+        return wrong_type(file, "model_type", "the name of a network, such as \"resnet18\"");
+    if (json_string_length(v) >= sizeof c->arch)
+        return thaw_fail(THAW_E_SUPPORT, "%s: unknown network '%.40s…'", file,
+                         json_string_value(v));
+    memcpy(c->arch, json_string_value(v), json_string_length(v) + 1);
+    return THAW_OK;
+}
+
+static thaw_status read_size(model_config *c, const json_t *root, const char *file)
+{
+    int64_t size[2] = {0, 0};
+    int n = 0;
+
+    if (json_is_integer(json_object_get(root, "image_size"))) {
+        THAW_CHECK(read_int(&c->height, root, "image_size", file));
+        c->width = c->height;
+        return THAW_OK;
+    }
+    THAW_CHECK(read_ints(size, &n, 2, root, "image_size", file));
+    if (n == 1)
+        return wrong_type(file, "image_size", "a whole number or [height, width]");
+    if (n == 2) {
+        c->height = size[0];
+        c->width = size[1];
+    }
+    return THAW_OK;
+}
+
+static thaw_status read_config(model_config *c, const json_t *root, const char *file)
+{
+    const json_t *stem = json_object_get(root, "stem"), *dropout = json_object_get(root, "dropout");
+
+    if (!json_is_object(root))
+        return thaw_fail(THAW_E_DATA, "%s: must be a JSON object", file);
+    THAW_CHECK(read_arch(c, root, file));
+    THAW_CHECK(read_size(c, root, file));
+    THAW_CHECK(read_int(&c->channels, root, "num_channels", file));
+    THAW_CHECK(read_int(&c->n_classes, root, "num_labels", file));
+    THAW_CHECK(read_ints(c->widths, &c->n_widths, MODEL_MAX_STAGES, root, "widths", file));
+    THAW_CHECK(read_ints(c->blocks, &c->n_blocks, MODEL_MAX_STAGES, root, "blocks", file));
+    if (stem && (!json_is_string(stem) || (strcmp(json_string_value(stem), "small") != 0 &&
+                                           strcmp(json_string_value(stem), "standard") != 0)))
+        return wrong_type(file, "stem", "\"standard\" or \"small\"");
+    c->small_stem = stem && strcmp(json_string_value(stem), "small") == 0;
+    if (dropout && !json_is_number(dropout))
+        return wrong_type(file, "dropout", "a number");
+    c->dropout = dropout ? json_number_value(dropout) : 0;
+    return THAW_OK;
+}
+
+thaw_status model_config_parse(model_config *out, const char *json, size_t size, const char *file)
+{
+    model_config c = MODEL_CONFIG_INIT;
+    json_error_t error;
+    json_t *root = json_loadb(json, size, JSON_REJECT_DUPLICATES, &error);
+    thaw_status status;
+
+    if (!root)
+        return thaw_fail(THAW_E_DATA, "%s:%d:%d: %s", file, error.line, error.column, error.text);
+    status = read_config(&c, root, file);
+    json_decref(root);
+    if (status == THAW_OK)
+        *out = c;
+    return status;
+}
+
+static void print_ints(text *out, const char *key, const int64_t *value, int n)
+{
+    text_addf(out, "  \"%s\": [", key);
+    for (int i = 0; i < n; i++)
+        text_addf(out, "%s%lld", i ? ", " : "", (long long)value[i]);
+    text_add(out, "],\n");
+}
+
+void model_config_print(text *out, const model_config *c)
+{
+    text_add(out, "{\n  \"model_type\": ");
+    text_add_json_string(out, c->arch);
+    text_add(out, ",\n");
+    print_ints(out, "image_size", (const int64_t[]){c->height, c->width}, 2);
+    text_addf(out, "  \"num_channels\": %lld,\n", (long long)c->channels);
+    if (c->n_widths > 0)
+        print_ints(out, "widths", c->widths, c->n_widths);
+    if (c->n_blocks > 0)
+        print_ints(out, "blocks", c->blocks, c->n_blocks);
+    text_addf(out, "  \"stem\": \"%s\",\n  \"dropout\": ", c->small_stem ? "small" : "standard");
+    text_add_json_double(out, c->dropout);
+    text_addf(out, ",\n  \"num_labels\": %lld\n}\n", (long long)c->n_classes);
+}

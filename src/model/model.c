@@ -1,0 +1,129 @@
+/*
+ * model.c - the table of networks, and building one from its configuration.
+ */
+#include "model/model.h"
+
+#include <math.h>
+#include <string.h>
+
+/* A row per network: `complete` fills in what the configuration leaves open, `build` adds the
+ * layers. */
+static const struct arch_row {
+    const char *name;
+    const char *head; /* layer that makes the logits */
+    thaw_status (*complete)(model_config *c);
+    value_id (*build)(model_builder *b, value_id image);
+} arch_table[] = {
+    {"mlp", "head", mlp_complete, mlp_build},
+    {"resnet18", "fc", resnet_complete, resnet_build},
+    {"resnet34", "fc", resnet_complete, resnet_build},
+    {"resnet50", "fc", resnet_complete, resnet_build},
+    {"resnet101", "fc", resnet_complete, resnet_build},
+    {"resnet152", "fc", resnet_complete, resnet_build},
+};
+
+static const char *arch_names[THAW_COUNT(arch_table)];
+
+const char *const *model_archs(size_t *n)
+{
+    for (size_t i = 0; i < THAW_COUNT(arch_table); i++)
+        arch_names[i] = arch_table[i].name;
+    *n = THAW_COUNT(arch_table);
+    return arch_names;
+}
+
+static thaw_status find_arch(const struct arch_row **out, const char *name)
+{
+    text near = TEXT_INIT;
+    size_t n;
+    const char *const *names = model_archs(&n);
+    thaw_status status;
+
+    for (size_t i = 0; i < THAW_COUNT(arch_table); i++)
+        if (strcmp(arch_table[i].name, name) == 0) {
+            *out = &arch_table[i];
+            return THAW_OK;
+        }
+    text_add_near(&near, name, names, n, 2);
+    status = thaw_fail(THAW_E_SUPPORT, "unknown network '%s'%s", name, near.data ? near.data : "");
+    text_done(&near);
+    return status;
+}
+
+/* Sizes that no later product of them may overflow. */
+#define MOST_CHANNELS 65536
+#define MOST_PIXELS   65536
+
+static thaw_status check_range(const char *what, int64_t value, int64_t least, int64_t most)
+{
+    if (value < least || value > most)
+        return thaw_fail(THAW_E_RANGE, "%s must be between %lld and %lld, not %lld", what,
+                         (long long)least, (long long)most, (long long)value);
+    return THAW_OK;
+}
+
+static thaw_status check_config(const model_config *c)
+{
+    THAW_CHECK(check_range("the number of classes", c->n_classes, 1, 1000000));
+    THAW_CHECK(check_range("the image height", c->height, 1, MOST_PIXELS));
+    THAW_CHECK(check_range("the image width", c->width, 1, MOST_PIXELS));
+    THAW_CHECK(check_range("the number of image channels", c->channels, 1, MOST_CHANNELS));
+    for (int i = 0; i < c->n_widths; i++)
+        THAW_CHECK(check_range("a width", c->widths[i], 1, 10000000));
+    for (int i = 0; i < c->n_blocks; i++)
+        THAW_CHECK(check_range("the number of blocks of a stage", c->blocks[i], 1, 1000));
+    if (!(c->dropout >= 0 && c->dropout < 1))
+        return thaw_fail(THAW_E_RANGE, "dropout must be at least 0 and below 1");
+    return THAW_OK;
+}
+
+static thaw_status build(model *m, const struct arch_row *row, dtype real)
+{
+    model_builder b = {.model = m, .real = real};
+    const shape image = shape_4(DIM_BATCH, m->config.height, m->config.width, m->config.channels);
+    thaw_status status;
+    value_id x;
+
+    THAW_TRY(graph_create(&m->graph, real));
+    THAW_TRY(thaw_tree_create(&m->tree));
+    THAW_TRY(graph_input(&x, m->graph, "image", real, &image));
+    m->output = row->build(&b, x);
+    THAW_TRY(model_builder_finish(&b));
+done:
+    thaw__free(b.params.item);
+    thaw__free(b.buffers.item);
+    return status;
+}
+
+thaw_status model_create(model **out, const model_config *config, dtype real)
+{
+    const struct arch_row *row = NULL;
+    model *m = NULL;
+    thaw_status status;
+
+    THAW_CHECK(find_arch(&row, config->arch));
+    m = thaw__new(1, sizeof *m);
+    if (!m)
+        return thaw_fail(THAW_E_NOMEM, "out of memory for network '%s'", config->arch);
+    m->config = *config;
+    m->head = row->head;
+    THAW_TRY(region_create(&m->region));
+    THAW_TRY(row->complete(&m->config));
+    THAW_TRY(check_config(&m->config));
+    THAW_TRY(build(m, row, real));
+    *out = m;
+    m = NULL;
+done:
+    model_destroy(m);
+    return status;
+}
+
+void model_destroy(model *m)
+{
+    if (!m)
+        return;
+    graph_destroy(m->graph);
+    thaw_tree_destroy(m->tree);
+    region_destroy(m->region);
+    thaw__free(m);
+}
