@@ -16,7 +16,7 @@
 #include "tensor/tensor.h"
 
 typedef enum op_kind {
-#define OP(id, name, least, most, outputs, mutates, grads) OP_##id,
+#define OP(id, name, inputs, least, most, outputs, mutates, grads) OP_##id,
 #include "graph/ops.def"
 #undef OP
     OP_COUNT
@@ -40,6 +40,7 @@ typedef struct op_grad {
 
 typedef struct op_info {
     const char *name;
+    const char *inputs; /* their names, separated by blanks */
     int least_inputs, most_inputs, n_outputs;
     uint32_t mutates; /* OP_IN bits: updated in place by the forward node */
     op_grad grad[OP_MAX_INPUTS];
@@ -47,6 +48,10 @@ typedef struct op_info {
 
 extern const op_info op_table[OP_COUNT];
 bool op_find(op_kind *out, const char *name);
+
+/* Name of an op's input, such as "weight", into a buffer of at least 16 bytes, which is returned.
+ */
+char *op_input_name(char *buffer, op_kind op, int input);
 
 /* Constants of one node. Only the member of its op is used; unused bytes are zero, so that
  * attributes compare as bytes. */
@@ -121,18 +126,21 @@ typedef struct graph {
     value_id loss;        /* NO_VALUE without one */
     value_id *param_grad; /* after graph_differentiate: gradient value of each model tensor, or
                              NO_VALUE */
+    value_id *grad;       /* after graph_differentiate: gradient of each value made before it, or
+                             NO_VALUE (also for the loss, where it means one) */
     int n_params;         /* length of param_grad: model tensors, parameters and buffers */
 } graph;
 
 thaw_status graph_create(graph **out, dtype real) THAW_MUST_USE;
 void graph_destroy(graph *g);
 
-/* A copy, with DIM_BATCH bound to batch and DIM_LENGTH to length (0 leaves it) in inputs, and every
- * shape inferred anew. */
+/* A copy of a graph without gradients, with DIM_BATCH bound to batch and DIM_LENGTH to length (0
+ * leaves it) in inputs, and every shape inferred anew. */
 thaw_status graph_clone(graph **out, const graph *g, int64_t batch, int64_t length) THAW_MUST_USE;
 
 thaw_status graph_input(value_id *out, graph *g, const char *name, dtype d,
                         const shape *s) THAW_MUST_USE;
+/* Model tensor `index`. Asked for again (a tied weight), it is the same value with one more use. */
 thaw_status graph_param(value_id *out, graph *g, int index, const char *name, dtype d,
                         const shape *s) THAW_MUST_USE;
 
@@ -155,8 +163,13 @@ thaw_status graph_infer(shape *out_shape, dtype *out_dtype, op_kind op, const op
 /*
  * Append the nodes that compute d loss / d p for every model tensor p with trainable[p]; only those
  * that lie on a path from a trainable parameter to the loss. Contributions of several uses are
- * summed by add nodes in the order of the uses. Sets g->loss and g->param_grad. trainable has
- * n_params entries (buffers: false).
+ * summed by add nodes as they become known, so the last use comes first. Where one forward node has
+ * several backward nodes, those that make gradients of parameters alone come first: then what only
+ * they read is free before the gradient of the activation is made. Sets g->loss, g->grad and
+ * g->param_grad. trainable has n_params entries (buffers: false). Once per graph.
+ *
+ * Errors: THAW_E_SUPPORT when a parameter's gradient would be another value's memory (a parameter
+ * that is itself an operand of add).
  */
 thaw_status graph_differentiate(graph *g, value_id loss, const bool *trainable,
                                 int n_params) THAW_MUST_USE;
@@ -171,6 +184,10 @@ static inline int backward_out(const op_info *op, int n_forward_in, int j)
 {
     return op->n_outputs + n_forward_in + j;
 }
+
+/* For the files of this layer: append as it is; names and lists are copied. */
+thaw_status thaw__graph_add_value(value_id *out, graph *g, const graph_value *v) THAW_MUST_USE;
+thaw_status thaw__graph_add_node(graph *g, const graph_node *n) THAW_MUST_USE;
 
 /* Rough count of floating-point operations of one node with bound shapes (multiply and add count
  * two). */
