@@ -374,7 +374,12 @@ thaw_status os_read_file(char **out, size_t *size, const char *path, size_t max_
         status = fail_too_long(path, max_bytes);
         goto done;
     }
-    THAW_TRY(thaw__reserve(&data, &capacity, (size_t)claimed + 2, 1));
+    capacity = (size_t)claimed + 2; /* not reserved, which would round it up */
+    data = thaw__alloc(capacity);
+    if (!data) {
+        status = thaw_fail(THAW_E_NOMEM, "out of memory reading '%s'", path);
+        goto done;
+    }
     while (!end) {
         THAW_TRY(read_some(&data, &capacity, &n, &end, fd, path));
         if (n > max_bytes) {

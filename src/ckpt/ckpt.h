@@ -30,7 +30,9 @@ typedef struct st_file {
     int fd;
     st_entry *entry; /* in the order of the data */
     int n;
-    char *metadata; /* JSON object text of "__metadata__", or NULL */
+    int *by_name;        /* numbers of the entries, sorted by name */
+    char *metadata;      /* JSON object text of "__metadata__", or NULL */
+    thaw_region *region; /* of all of the above */
 } st_file;
 
 /*
@@ -57,9 +59,14 @@ typedef struct st_source {
 } st_source;
 
 /* Header bytes and data in the order given, written to fd through the os table. metadata_json may
- * be NULL. */
+ * be NULL; else it is one JSON object of strings. Names are UTF-8, each used once. */
 thaw_status st_write(int fd, const char *file_name, const st_source *tensor, int n,
                      const char *metadata_json) THAW_MUST_USE;
+
+/* The header alone: 8 bytes of length and the JSON text, padded so that the data is aligned to 8.
+ */
+thaw_status st_header(char **out, size_t *size, const char *file_name, const st_source *tensor,
+                      int n, const char *metadata_json) THAW_MUST_USE;
 
 /* ----------------------------------------------------------------------------------------------
  * checkpoints */
@@ -117,7 +124,44 @@ void ckpt_retain(const char *folder, int keep, const ckpt_id *protect, int n_pro
  * os_close or exit. */
 thaw_status ckpt_lock(int *fd, const char *run_folder) THAW_MUST_USE;
 
+/* ----------------------------------------------------------------------------------------------
+ * digests */
+
 /* SHA-256 of bytes, as hexadecimal digits. */
 void sha256_hex(char out[65], const void *data, size_t n);
+
+/* The same in pieces: begin, add as often as you like, end. Always ended, also when it is not
+ * wanted any more. */
+typedef struct sha256 sha256;
+thaw_status sha256_begin(sha256 **out) THAW_MUST_USE;
+void sha256_add(sha256 *h, const void *data, size_t n);
+void sha256_end(char out[65], sha256 *h); /* out may be NULL; so may h */
+
+/* ----------------------------------------------------------------------------------------------
+ * for the files of this layer: reading JSON of a known form
+ *
+ * A pull reader: the caller asks for what must come next, and anything else is an error that names
+ * the byte. It makes no tree, so hostile input costs no memory and no depth beyond what the form
+ * allows. Strings must be UTF-8 and may not hold NUL; numbers are whole and 0 … 2^53.
+ */
+typedef struct scan {
+    const char *what; /* "header": for messages */
+    const char *begin, *at, *end;
+    bool fresh; /* just after an opening bracket: no comma may come */
+} scan;
+
+scan scan_of(const char *what, const char *data, size_t n);
+thaw_status scan_open(scan *s, char bracket) THAW_MUST_USE; /* '{' or '[' */
+
+/* After opening or after an element: is there another? Else the closing bracket is passed. */
+thaw_status scan_more(bool *more, scan *s, char closing) THAW_MUST_USE;
+
+/* A string, unescaped, into a buffer of `capacity`: a name, so no control characters; THAW_E_LIMIT
+ * when it does not fit. NULL: any string, only checked and passed. scan_key takes the colon after
+ * it as well. */
+thaw_status scan_string(char *out, size_t capacity, scan *s) THAW_MUST_USE;
+thaw_status scan_key(char *out, size_t capacity, scan *s) THAW_MUST_USE;
+thaw_status scan_integer(uint64_t *out, scan *s) THAW_MUST_USE;
+thaw_status scan_end(scan *s) THAW_MUST_USE; /* nothing but blanks is left */
 
 #endif
