@@ -33,15 +33,20 @@ typedef struct dataset {
     int64_t n;
     int64_t height, width, channels;
     int n_classes;
-    uint8_t *pixels;   /* [n, H, W, C] */
-    int32_t *label;    /* [n], in [0, n_classes) */
-    int64_t *id;       /* [n]: number of the sample in its file; keys random streams */
-    uint64_t digest;   /* of pixels and labels: tells whether a data set changed between runs */
+    uint8_t *pixels; /* [n, H, W, C] */
+    int32_t *label;  /* [n], in [0, n_classes); NULL with a callback */
+    int64_t *id;     /* [n]: number of the sample in its file; keys random streams; what a callback
+                        is asked for; NULL: sample i is number i */
+    uint64_t digest; /* of pixels and labels: tells whether a data set changed between runs */
     char *description; /* "1000 images 28x28x1 in 5 classes from '…'" */
 } dataset;
 void dataset_destroy(dataset *d);
 
-/* Which samples of a source to take, applied in this order. */
+/*
+ * Which samples of a source to take, applied in this order. The samples stay in the order of the
+ * file. More than there are is an error, never silently fewer. The draw of a class depends on
+ * (seed, its label in the file, how many there are of it), not on which other classes are kept.
+ */
 typedef struct dataset_subset {
     const int64_t *classes; /* labels to keep, renumbered 0 … n_classes-1 in this order; NULL: all,
                                as they are */
@@ -54,26 +59,30 @@ typedef struct dataset_subset {
 
 /*
  * IDX images and labels (http://yann.lecun.com/exdb/mnist format: u8, big-endian sizes), plain or
- * gzip by content. subset may be NULL; n_classes_expected 0: largest label + 1 (without
- * subset.classes). Files are read with checked sizes.
+ * gzip by content: images [n, H, W] or [n, H, W, C], labels [n]. subset may be NULL;
+ * n_classes_expected 0: subset.n_classes, or without subset.classes the largest label of the whole
+ * file + 1. All labels of the file are checked, also those that the subset leaves out.
  *
  * Errors, each naming file and value: THAW_E_MISSING; THAW_E_DATA for a wrong magic number, type or
  * rank, a short or an over-long file, counts that differ, a label out of range, an empty result,
- * fewer samples of a class than per_class.
+ * fewer samples than the subset asks for; THAW_E_RANGE for numbers in the subset that no file could
+ * satisfy.
  */
 thaw_status dataset_open_idx(dataset **out, const char *images, const char *labels,
                              const dataset_subset *subset, int n_classes_expected) THAW_MUST_USE;
 
-/* A data set of n samples made by `read`; no pixels, labels or digest. */
+/* A data set of n samples made by `read`; no pixels, labels or digest. THAW_E_RANGE for a size
+ * below 1. */
 thaw_status dataset_from_callback(dataset **out, int64_t n, int64_t height, int64_t width,
                                   int64_t channels, int n_classes, dataset_read_fn *read,
                                   void *user) THAW_MUST_USE;
 
-/* Samples [from, from + n) or those listed, as a new data set (pixels copied). */
+/* Samples [from, from + n) as a new data set (pixels copied; a callback is shared, and keeps seeing
+ * its own numbers). THAW_E_RANGE when they are not all there. */
 thaw_status dataset_slice(dataset **out, const dataset *d, int64_t from, int64_t n) THAW_MUST_USE;
 
 /* Count per class; [n_classes], zeroed first. Share of the largest class, in [0, 1]: the baseline
- * any network must beat. */
+ * any network must beat. Both 0 where labels come from a callback. */
 void dataset_count_classes(int64_t *count, const dataset *d);
 double dataset_majority(const dataset *d);
 
@@ -91,6 +100,8 @@ typedef struct batch {
     bool last;             /* the epoch ends with this batch (never with wrap) */
 } batch;
 
+/* With a callback the images are final: shift, flip, scale and another number of channels are
+ * refused, mean and std have no effect. */
 typedef struct loader_options {
     int64_t batch; /* 1 or more */
     dtype real;    /* F32 or F64 */
@@ -112,18 +123,21 @@ typedef struct loader_options {
         .batch = 32, .std = {1, 1, 1, 1}, .n_mean = 1, .prefetch = true                            \
     }
 
-/* Opaque. The data set is borrowed. Starts at epoch 0, sample 0. */
+/* Opaque. The data set is borrowed. Starts at epoch 0, sample 0. THAW_E_RANGE and THAW_E_SHAPE name
+ * the option that does not fit. */
 typedef struct loader loader;
 thaw_status loader_create(loader **out, const dataset *d,
                           const loader_options *options) THAW_MUST_USE;
 void loader_destroy(loader *l);
 
-/* Go to sample `index` of `epoch`; the next batch starts there. index in [0, n). */
+/* Go to sample `index` of `epoch`; the next batch starts there. index in [0, n), epoch 0 or more.
+ * The current batch stays valid. */
 thaw_status loader_seek(loader *l, int64_t epoch, int64_t index) THAW_MUST_USE;
 
 /*
- * The next batch. After a batch with `last` the next one begins the next epoch. THAW_E_NOMEM or
- * errors of the thread surface here.
+ * The next batch. After a batch with `last` the next one begins the next epoch. Failures of a
+ * callback surface here, also those met on the thread; the position stays, so that calling again
+ * tries again.
  */
 thaw_status loader_next(const batch **out, loader *l) THAW_MUST_USE;
 
@@ -131,5 +145,70 @@ thaw_status loader_next(const batch **out, loader *l) THAW_MUST_USE;
  * far. */
 int64_t loader_batches(const loader *l);
 double loader_waited(const loader *l);
+
+/* ----------------------------------------------------------------------------------------------
+ * parts: what the files of this layer share, and what tests and fuzzing call */
+
+/* gunzip.c: the bytes of a file or of a block of memory, decompressed when they begin like gzip. */
+typedef struct byte_source byte_source;
+thaw_status byte_source_open(byte_source **out, const char *path) THAW_MUST_USE;
+thaw_status byte_source_open_memory(byte_source **out, const void *bytes, size_t size,
+                                    const char *name) THAW_MUST_USE; /* both borrowed */
+void byte_source_close(byte_source *s);
+
+/* The next n bytes; *got is less only at the end. Nothing is decompressed beyond them. A damaged
+ * gzip stream is THAW_E_DATA. */
+thaw_status byte_source_read(size_t *got, byte_source *s, void *buffer, size_t n) THAW_MUST_USE;
+
+/* THAW_E_DATA unless all bytes have been read, checksums hold and nothing follows. */
+thaw_status byte_source_finish(byte_source *s) THAW_MUST_USE;
+
+/* What its bytes can be at most: the exact number of a plain file, the most that deflate can make
+ * of a compressed one. Tells impossible sizes before memory is asked for. */
+uint64_t byte_source_most(const byte_source *s);
+
+/* idx.c: one IDX file. Labels have height, width and channels 1. */
+typedef enum idx_kind { IDX_IMAGES, IDX_LABELS } idx_kind;
+typedef struct idx_array {
+    int64_t n, height, width, channels;
+    uint8_t *data; /* [n, H, W, C]; free with thaw__free */
+} idx_array;
+thaw_status idx_read(idx_array *out, const char *path, idx_kind kind) THAW_MUST_USE;
+thaw_status idx_parse(idx_array *out, const void *bytes, size_t size, const char *name,
+                      idx_kind kind) THAW_MUST_USE;
+
+/* subset.c: which of n samples to take. */
+typedef struct sample_selection {
+    int64_t n;
+    int64_t *index; /* [n], rising; free with thaw__free */
+    int n_classes;
+    int32_t class_of[256]; /* class number of a label in the file; -1: left out */
+} sample_selection;
+thaw_status dataset_select(sample_selection *out, const uint8_t *label, int64_t n,
+                           const dataset_subset *subset, int n_classes_expected,
+                           const char *labels_name) THAW_MUST_USE;
+
+/* augment.c: one sample's random change. Mirrored first, then moved by (dy, dx); what comes in from
+ * outside is 0. */
+typedef struct augmentation {
+    int dy, dx;
+    bool flip;
+} augmentation;
+augmentation augment_draw(philox_key key, int64_t epoch, int64_t id, int shift, bool flip);
+void augment_apply(uint8_t *dst, const uint8_t *src, int64_t height, int64_t width,
+                   int64_t channels, const augmentation *a);
+
+/* pixels.c: u8 [H, W, channels_in] to numbers [H * scale, W * scale, channels_out] by a table. */
+typedef struct pixel_map {
+    dtype real;
+    int64_t height, width;
+    int channels_in, channels_out, scale;
+    union {
+        float f32[4][256];
+        double f64[4][256];
+    } value;
+} pixel_map;
+void pixel_map_init(pixel_map *m, const dataset *d, const loader_options *o);
+void pixel_map_apply(void *dst, const pixel_map *m, const uint8_t *src);
 
 #endif

@@ -1,0 +1,262 @@
+/*
+ * dataset.c - data sets: made from a pair of IDX files, from a callback, or from part of another
+ * one.
+ *
+ * Once made, a data set never changes; its digest tells whether its files did since a run was
+ * saved. Must not know how batches are made.
+ */
+#include "data/data.h"
+
+#include <string.h>
+
+#define LABELS 256 /* values a label of a file can have */
+
+/* Digest of everything a run can see of the data. */
+static uint64_t digest_of(const dataset *d)
+{
+    const int64_t size[5] = {d->n, d->height, d->width, d->channels, d->n_classes};
+    const size_t pixels = (size_t)(d->n * d->height * d->width * d->channels);
+    uint64_t h = hash_fnv1a_n(HASH_INIT, size, sizeof size);
+
+    h = hash_fnv1a_n(h, d->pixels, pixels);
+    return hash_fnv1a_n(h, d->label, (size_t)d->n * sizeof *d->label);
+}
+
+/* "1000 images 28x28x1 in 5 classes from '…'" */
+static thaw_status describe(dataset *d, const char *from)
+{
+    text t = TEXT_INIT;
+
+    text_addf(&t, "%lld images %lldx%lldx%lld in %d classes from %s", (long long)d->n,
+              (long long)d->height, (long long)d->width, (long long)d->channels, d->n_classes,
+              from);
+    return text_take(&d->description, &t, "the description of a data set");
+}
+
+static thaw_status describe_file(dataset *d, const char *path)
+{
+    thaw_status status = THAW_OK;
+    char *from = NULL;
+    text t = TEXT_INIT;
+
+    text_addf(&t, "'%s'", path);
+    THAW_TRY(text_take(&from, &t, "the description of a data set"));
+    THAW_TRY(describe(d, from));
+done:
+    thaw__free(from);
+    return status;
+}
+
+void dataset_destroy(dataset *d)
+{
+    if (!d)
+        return;
+    thaw__free(d->description);
+    thaw__free(d->id);
+    thaw__free(d->label);
+    thaw__free(d->pixels);
+    thaw__free(d);
+}
+
+/* Keep the selected images: moved to the front, since the selection rises, then the rest given
+ * back. */
+static void keep_pixels(dataset *d, const sample_selection *s, int64_t n_before)
+{
+    const size_t image = (size_t)(d->height * d->width * d->channels);
+    uint8_t *smaller;
+
+    if (s->n == n_before)
+        return;
+    for (int64_t i = 0; i < s->n; i++)
+        memmove(d->pixels + (size_t)i * image, d->pixels + (size_t)s->index[i] * image, image);
+    smaller = thaw__resize(d->pixels, (size_t)s->n * image, 1);
+    if (smaller)
+        d->pixels = smaller;
+}
+
+/* images' data goes over to *out. */
+static thaw_status from_arrays(dataset **out, idx_array *images, const idx_array *labels,
+                               const char *images_name, sample_selection *s)
+{
+    thaw_status status = THAW_OK;
+    dataset *d = thaw__new(1, sizeof *d);
+
+    if (!d)
+        return thaw_fail(THAW_E_NOMEM, "out of memory for the data set '%s'", images_name);
+    *d = (dataset){.n = s->n,
+                   .height = images->height,
+                   .width = images->width,
+                   .channels = images->channels,
+                   .n_classes = s->n_classes};
+    d->label = thaw__new((size_t)s->n, sizeof *d->label);
+    if (!d->label) {
+        status = thaw_fail(THAW_E_NOMEM, "out of memory for the labels of '%s'", images_name);
+        goto done;
+    }
+    THAW_TRY(describe_file(d, images_name));
+    for (int64_t i = 0; i < s->n; i++)
+        d->label[i] = s->class_of[labels->data[s->index[i]]];
+    d->pixels = images->data;
+    images->data = NULL;
+    keep_pixels(d, s, images->n);
+    d->id = s->index;
+    s->index = NULL;
+    d->digest = digest_of(d);
+    *out = d;
+    d = NULL;
+done:
+    dataset_destroy(d);
+    return status;
+}
+
+thaw_status dataset_open_idx(dataset **out, const char *images, const char *labels,
+                             const dataset_subset *subset, int n_classes_expected)
+{
+    thaw_status status = THAW_OK;
+    idx_array image_array = {0}, label_array = {0};
+    sample_selection s = {0};
+
+    /* labels first: they are small, and most mistakes show there */
+    THAW_TRY(idx_read(&label_array, labels, IDX_LABELS));
+    THAW_TRY(
+        dataset_select(&s, label_array.data, label_array.n, subset, n_classes_expected, labels));
+    THAW_TRY(idx_read(&image_array, images, IDX_IMAGES));
+    if (image_array.n != label_array.n) {
+        status = thaw_fail(THAW_E_DATA,
+                           "'%s' has %lld images but '%s' has %lld labels: give the two files of "
+                           "one set",
+                           images, (long long)image_array.n, labels, (long long)label_array.n);
+        goto done;
+    }
+    THAW_TRY(from_arrays(out, &image_array, &label_array, images, &s));
+done:
+    thaw__free(s.index);
+    thaw__free(label_array.data);
+    thaw__free(image_array.data);
+    return status;
+}
+
+static thaw_status check_callback(int64_t n, int64_t height, int64_t width, int64_t channels,
+                                  int n_classes)
+{
+    const struct {
+        const char *name;
+        int64_t value;
+    } row[] = {{"samples", n},
+               {"rows", height},
+               {"columns", width},
+               {"channels", channels},
+               {"classes", n_classes}};
+    const shape image = shape_4(1, height, width, channels);
+    size_t elements;
+
+    for (size_t i = 0; i < THAW_COUNT(row); i++)
+        if (row[i].value < 1)
+            return thaw_fail(THAW_E_RANGE, "a data source has %lld %s, expected 1 or more",
+                             (long long)row[i].value, row[i].name);
+    return shape_elements(&elements, &image);
+}
+
+thaw_status dataset_from_callback(dataset **out, int64_t n, int64_t height, int64_t width,
+                                  int64_t channels, int n_classes, dataset_read_fn *read,
+                                  void *user)
+{
+    thaw_status status = THAW_OK;
+    dataset *d = NULL;
+
+    THAW_CHECK(check_callback(n, height, width, channels, n_classes));
+    if (!read)
+        return thaw_fail(THAW_E_USAGE, "a data source has no read function");
+    d = thaw__new(1, sizeof *d);
+    if (!d)
+        return thaw_fail(THAW_E_NOMEM, "out of memory for a data set");
+    *d = (dataset){.read = read,
+                   .user = user,
+                   .n = n,
+                   .height = height,
+                   .width = width,
+                   .channels = channels,
+                   .n_classes = n_classes};
+    THAW_TRY(describe(d, "the calling program"));
+    *out = d;
+    d = NULL;
+done:
+    dataset_destroy(d);
+    return status;
+}
+
+static thaw_status copy_part(dataset *to, const dataset *d, int64_t from)
+{
+    const size_t n = (size_t)to->n;
+    const size_t image = (size_t)(d->height * d->width * d->channels);
+
+    to->id = thaw__new(n, sizeof *to->id);
+    if (!d->read) {
+        to->pixels = thaw__alloc(n * image);
+        to->label = thaw__new(n, sizeof *to->label);
+    }
+    if (!to->id || (!d->read && (!to->pixels || !to->label)))
+        return thaw_fail(THAW_E_NOMEM, "out of memory for part of a data set");
+    for (size_t i = 0; i < n; i++)
+        to->id[i] = d->id ? d->id[(size_t)from + i] : from + (int64_t)i;
+    if (d->read)
+        return THAW_OK;
+    memcpy(to->pixels, d->pixels + (size_t)from * image, n * image);
+    memcpy(to->label, d->label + from, n * sizeof *to->label);
+    to->digest = digest_of(to);
+    return THAW_OK;
+}
+
+thaw_status dataset_slice(dataset **out, const dataset *d, int64_t from, int64_t n)
+{
+    thaw_status status = THAW_OK;
+    dataset *part = NULL;
+    text t = TEXT_INIT;
+
+    if (from < 0 || n < 1 || from > d->n || n > d->n - from)
+        return thaw_fail(THAW_E_RANGE,
+                         "%lld samples from number %lld on were asked for, the data set has %lld",
+                         (long long)n, (long long)from, (long long)d->n);
+    part = thaw__new(1, sizeof *part);
+    if (!part)
+        return thaw_fail(THAW_E_NOMEM, "out of memory for part of a data set");
+    *part = (dataset){.read = d->read,
+                      .user = d->user,
+                      .n = n,
+                      .height = d->height,
+                      .width = d->width,
+                      .channels = d->channels,
+                      .n_classes = d->n_classes};
+    THAW_TRY(copy_part(part, d, from));
+    text_addf(&t, "%lld samples from number %lld of: %s", (long long)n, (long long)from,
+              d->description);
+    THAW_TRY(text_take(&part->description, &t, "the description of a data set"));
+    *out = part;
+    part = NULL;
+done:
+    dataset_destroy(part);
+    return status;
+}
+
+void dataset_count_classes(int64_t *count, const dataset *d)
+{
+    memset(count, 0, (size_t)d->n_classes * sizeof *count);
+    if (!d->label)
+        return;
+    for (int64_t i = 0; i < d->n; i++)
+        count[d->label[i]]++;
+}
+
+double dataset_majority(const dataset *d)
+{
+    int64_t count[LABELS] = {0}, most = 0;
+
+    if (!d->label)
+        return 0;
+    for (int64_t i = 0; i < d->n; i++) {
+        const int64_t n = ++count[d->label[i]];
+
+        most = THAW_MAX(most, n);
+    }
+    return (double)most / (double)d->n;
+}
