@@ -71,20 +71,29 @@ thaw_status st_header(char **out, size_t *size, const char *file_name, const st_
 /* ----------------------------------------------------------------------------------------------
  * checkpoints */
 
-/* One file of a checkpoint to be written: either tensors (safetensors) or bytes. */
+/*
+ * One file of a checkpoint to be written: tensors (safetensors), or bytes, or a file of an older
+ * checkpoint taken over as it is, by hard link where the file system can.
+ */
 typedef struct ckpt_file {
     const char *name;        /* "model.safetensors"; no folder part */
-    const st_source *tensor; /* NULL: bytes */
+    const st_source *tensor; /* NULL: not tensors */
     int n_tensors;
     const char *metadata_json; /* of the tensors, may be NULL */
+    const char *link;          /* path of the file to take over, or NULL */
     const char *bytes;
     size_t size;
 } ckpt_file;
 
 /*
- * Commit a checkpoint as folder/step-NNNNNN (edit 0) or folder/step-NNNNNN.edit-K. Fails with
- * THAW_E_CREATE when that one exists already. `step` is 0 or more. When the call returns THAW_OK it
- * is durable; else it is absent, and nothing else was changed.
+ * Commit a checkpoint as folder/step-NNNNNN (edit 0) or folder/step-NNNNNN.edit-K, making the
+ * folder when needed. `step` and `edit` are 0 or more. When the call returns THAW_OK it is durable;
+ * else it is absent, and the other checkpoints are as they were. "latest" in the folder is a hint
+ * for people and may be missing.
+ *
+ * Errors: THAW_E_CREATE when that checkpoint exists already (one that fails verification is moved
+ * aside as step-NNNNNN.bad-… instead); THAW_E_IO, also when the disk has too little room; the
+ * errors of st_header. One writer at a time: hold ckpt_lock.
  */
 thaw_status ckpt_commit(const char *folder, int64_t step, int edit, const ckpt_file *file,
                         int n) THAW_MUST_USE;
@@ -101,8 +110,10 @@ thaw_status ckpt_list(ckpt_id **out, int *n, const char *folder) THAW_MUST_USE;
 /* folder/step-000123 or folder/step-000123.edit-2; free with thaw__free. */
 char *ckpt_path(const char *folder, ckpt_id id);
 
-/* Check the manifest and every file's size and SHA-256. THAW_E_CORRUPT names the file and what is
- * wrong. */
+/*
+ * Check the manifest and every file's size and SHA-256. THAW_E_CORRUPT names the file, the tensor
+ * where it is in one, and what is wrong; THAW_E_SUPPORT when a newer thaw wrote it.
+ */
 thaw_status ckpt_verify(const char *path) THAW_MUST_USE;
 
 /* Digest of a committed checkpoint: SHA-256 of its manifest, as 64 hexadecimal digits and NUL. */
@@ -115,8 +126,10 @@ thaw_status ckpt_digest(char out[65], const char *path) THAW_MUST_USE;
 thaw_status ckpt_newest(ckpt_id *out, text *skipped, const char *folder) THAW_MUST_USE;
 
 /*
- * Delete all but the newest `keep` verified checkpoints and those in `protect`; never the newest
- * verified one; leftovers of unfinished commits too. Failures to delete are not errors.
+ * Delete what is older than the `keep` (1 or more) newest good checkpoints and not in `protect`,
+ * and leftovers of unfinished commits. Nothing is deleted unless the newest good one verifies in
+ * full; the other kept ones are only looked at. Failures to delete are not errors. For the holder
+ * of the lock, and not while a commit is going on.
  */
 void ckpt_retain(const char *folder, int keep, const ckpt_id *protect, int n_protect);
 
@@ -136,6 +149,58 @@ typedef struct sha256 sha256;
 thaw_status sha256_begin(sha256 **out) THAW_MUST_USE;
 void sha256_add(sha256 *h, const void *data, size_t n);
 void sha256_end(char out[65], sha256 *h); /* out may be NULL; so may h */
+
+/* ----------------------------------------------------------------------------------------------
+ * for the files of this layer: manifests */
+
+#define MANIFEST_NAME    "MANIFEST.json"
+#define MANIFEST_LONGEST ((size_t)64 << 20)
+#define CKPT_NAME        64 /* longest name of a checkpoint's folder, with NUL */
+
+typedef struct manifest_tensor {
+    const char *name;
+    char sha256[65];
+} manifest_tensor;
+
+typedef struct manifest_file {
+    const char *name;
+    uint64_t size;
+    char sha256[65];
+    manifest_tensor *tensor; /* of a safetensors file */
+    int n_tensors;
+} manifest_file;
+
+typedef struct manifest {
+    ckpt_id id;
+    manifest_file *file;
+    int n;
+    thaw_region *region;
+    char digest[65]; /* of the manifest itself */
+} manifest;
+
+/* Text of a manifest, built row by row: begin, rows, end. */
+void manifest_begin(text *t, ckpt_id id);
+void manifest_add(text *t, const manifest_file *f, bool first);
+thaw_status manifest_end(text *t) THAW_MUST_USE;
+
+/* The manifest of a checkpoint folder; THAW_E_CORRUPT when it is damaged or not there. */
+thaw_status manifest_read(manifest **out, const char *path) THAW_MUST_USE;
+void manifest_destroy(manifest *m);
+
+/* May this be the name of a file in a checkpoint: one component, not hidden, nothing odd? */
+bool ckpt_name_valid(const char *name);
+
+/* "step-000123.edit-2"; and back, false for any other name. */
+void ckpt_name_of(char out[CKPT_NAME], ckpt_id id);
+bool ckpt_id_of(ckpt_id *out, const char *name);
+
+/* SHA-256 of n bytes of an open file, read piece by piece. */
+thaw_status ckpt_digest_range(char out[65], int fd, size_t begin, size_t n,
+                              const char *name) THAW_MUST_USE;
+
+/* ckpt_verify of folder/<name of id>, and that it is the checkpoint it is called. In full, or only
+ * the manifest and the sizes. */
+thaw_status ckpt_verify_id(const char *folder, ckpt_id id, bool in_full) THAW_MUST_USE;
 
 /* ----------------------------------------------------------------------------------------------
  * for the files of this layer: reading JSON of a known form
