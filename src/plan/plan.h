@@ -30,10 +30,25 @@ typedef struct plan_slot {
     shape shape; /* bound */
     size_t bytes;
     size_t offset;   /* SLOT_ARENA: multiple of 64 */
-    int first, last; /* steps between which it lives, for SLOT_ARENA; a result lives to the end */
+    int first, last; /* SLOT_ARENA: the step that writes it and the last one that reads it; the
+                        number of steps (one past the last) for a result */
     const char *name;
 } plan_slot;
 
+/*
+ * Every slot is written by one step. In place: an output may have the memory of an input that lives
+ * no longer than this step, at the same offset and of the same size, so a kernel of these must work
+ * when the two pointers are equal:
+ *
+ *   forward    relu, relu6, dropout, batch_norm_train, batch_norm_infer: dst over src; add: dst
+ *              over a or b; flatten: dst over src where the bytes keep their order (one pixel or
+ *              one channel)
+ *   backward   relu, relu6, dropout, batch_norm_train: d_src over d_dst; batch_norm_infer too where
+ *              it makes d_src alone; flatten as in forward
+ *
+ * A flatten of an input of the run that keeps the order of bytes is no step: its output is one more
+ * SLOT_INPUT slot with the same index.
+ */
 typedef enum plan_section { SECTION_ONCE, SECTION_STEP, SECTION_UPDATE } plan_section;
 
 typedef struct plan_step {
@@ -81,7 +96,8 @@ typedef struct plan {
     size_t input_bytes;
     size_t param_bytes, grad_bytes, state_bytes; /* of the whole model; of what trains */
     int n_pruned_grads;                          /* parameters without a gradient here */
-    int n_backward_pruned; /* forward nodes that have no backward step, of n_forward */
+    int n_backward_pruned; /* forward steps that no gradient passes through, of n_forward; ops that
+                              can have one only */
 } plan;
 
 /*
@@ -98,7 +114,7 @@ typedef struct plan_request {
     op_attrs loss_attrs;
     int64_t batch;
     int n_params;              /* model tensors, parameters and buffers */
-    const size_t *param_bytes; /* [n_params] */
+    const size_t *param_bytes; /* [n_params]; NULL: not known, counted as 0 */
     const plan_update *update;
     int n_update;
     /* Scratch an executor wants for a step, in bytes; NULL: none. */
@@ -113,26 +129,86 @@ typedef struct plan_request {
 
 /*
  * Compile. Inputs of the plan, by number: those of the model's graph, then the targets (int32 [B,
- * …] for cross entropy, real for mse) where there is a loss. The plan belongs to the caller. In
- * builds with assertions plan_verify runs after every pass.
+ * …] for cross entropy, real for mse) where there is a loss. There is an argmax of the output
+ * unless the loss is mse. A training plan with nobody trainable has the forward part alone. The
+ * plan belongs to the caller. plan_verify has seen it.
  *
- * Errors: THAW_E_SHAPE when the shapes do not fit for this batch; THAW_E_NOMEM.
+ * Errors: THAW_E_SHAPE when the shapes do not fit for this batch; THAW_E_MISMATCH when graph,
+ * effect and request disagree about numbers of tensors or modules; THAW_E_SUPPORT when a trainable
+ * parameter does not influence the loss; THAW_E_NOMEM.
  */
 thaw_status plan_compile(plan **out, const plan_request *request) THAW_MUST_USE;
 void plan_destroy(plan *p);
 
-/* Every input defined before use; no two live slots overlap; one gradient per trainable parameter,
- * none for a frozen one. */
+/*
+ * Check a plan against itself and the effect it was compiled for (NULL: nobody trains): arities and
+ * shapes by the op table, every input defined before use and alive, no two live slots overlap but
+ * in place, one gradient per trainable parameter and none for a frozen one, norms and dropout run
+ * as the effect says. THAW_E_INTERNAL says what is wrong.
+ */
 thaw_status plan_verify(const plan *p, const thaw_effect *effect) THAW_MUST_USE;
 
 /* Predicted peak of one run: arena, inputs, parameters, gradients, optimizer state. */
 size_t plan_peak_bytes(const plan *p);
 
-/* Steps, slots and memory as text, one line a step, or as JSON. */
+/* Steps and memory as text, one line a step, or as one JSON object. */
 void plan_dump(text *out, const plan *p);
 void plan_dump_json(text *out, const plan *p);
 
-/* "phase 2 adds 14 steps, +312 MiB": what changes from a to b, as text. */
+/* What changes from a to b, as one line without its end: "adds 14 steps (5 forward, 9 backward), 12
+ * more parameters train, +312.0 MiB". */
 void plan_compare(text *out, const plan *a, const plan *b);
+
+/* ----------------------------------------------------------------------------------------------
+ * for the files of this layer */
+
+/* A plan in the making. The graph's region holds the lists. */
+typedef struct plan_build {
+    const plan_request *request;
+    graph *g;                                /* the model's with shapes bound; passes change it */
+    value_id output, loss, valid, predicted; /* NO_VALUE: the plan has none */
+    bool *trainable;                         /* [request->n_params] wants a gradient */
+    bool *live;                              /* [g->n_nodes] becomes a step */
+    int *slot_of;                            /* [g->n_values] slot number, -1 without one */
+    int *host; /* [plan->n_slots] slot whose memory it takes over in place, -1: has its own */
+    plan *plan;
+} plan_build;
+
+/* Passes, in the order of the table in compile.c. */
+thaw_status thaw__plan_modes(plan_build *b) THAW_MUST_USE; /* norms and dropout as the phase asks */
+thaw_status thaw__plan_prune(plan_build *b) THAW_MUST_USE; /* fills live */
+thaw_status thaw__plan_order(plan_build *b) THAW_MUST_USE; /* fills steps and slots, slot_of */
+thaw_status thaw__plan_inplace(plan_build *b) THAW_MUST_USE; /* fills host */
+thaw_status thaw__plan_memory(plan_build *b) THAW_MUST_USE;  /* fills offsets, arena_bytes */
+
+/* Value v is an input of the run under another shape, so its node is no step; *index is the input.
+ */
+bool thaw__plan_view(int *index, const graph *g, value_id v);
+
+/* The mode bit that an op needs to stay as it is, 0: none. */
+uint8_t thaw__plan_mode_of(op_kind op);
+
+/* Whether output `out` of a step may take over the memory of its input `in`, life spans aside. */
+bool thaw__plan_may_share(const plan *p, const plan_step *step, int in, int out);
+
+/* The input whose memory output `out` of step number s has in place, -1: none. */
+int thaw__plan_shared_input(const plan *p, int s, int out);
+
+/* Blocks of memory that live from step first to step last, both included. */
+typedef struct memory_block {
+    size_t bytes;
+    int first, last;
+    size_t offset; /* result: multiple of 64 */
+} memory_block;
+#define MEMORY_ALIGN 64
+
+/*
+ * Give each block an offset so that no two that live at the same step overlap; *total is the memory
+ * needed. THAW_E_SHAPE when the sum overflows, THAW_E_NOMEM.
+ */
+thaw_status thaw__memory_layout(size_t *total, memory_block *block, size_t n) THAW_MUST_USE;
+
+/* Largest sum of the (rounded) sizes of the blocks that live at one step: no layout needs less. */
+size_t thaw__memory_bound(const memory_block *block, size_t n);
 
 #endif

@@ -1,0 +1,397 @@
+/*
+ * plan_verify.c - does a plan hold together?
+ *
+ * The idea: believe nothing that compiling found out. Everything is checked again from the plan
+ * alone, the op table and the effect: shapes by the shape rules, life spans by who writes and
+ * reads, memory by comparing all pairs of slots. Cheap enough to run after every compile.
+ */
+#include "plan/plan.h"
+
+typedef struct verify_call {
+    const plan *p;
+    const thaw_effect *effect;
+    int n_steps;
+} verify_call;
+
+/* ----------------------------------------------------------------------------------------------
+ * complaints */
+
+static thaw_status bad_step(const verify_call *c, int s, const char *what)
+{
+    const plan_step *step = &c->p->step[s];
+
+    return thaw_fail(THAW_E_INTERNAL, "plan: step %d, %s '%s': %s", s,
+                     step->op < OP_COUNT ? op_table[step->op].name : "?", step->name, what);
+}
+
+static thaw_status bad_slot(const verify_call *c, int i, const char *what)
+{
+    return thaw_fail(THAW_E_INTERNAL, "plan: slot %d, '%s': %s", i, c->p->slot[i].name, what);
+}
+
+/* ----------------------------------------------------------------------------------------------
+ * slots alone */
+
+static thaw_status check_slot(const verify_call *c, int i)
+{
+    const plan_slot *slot = &c->p->slot[i];
+    size_t bytes, end;
+
+    if (slot->place > SLOT_INPUT || slot->dtype >= DTYPE_COUNT)
+        return bad_slot(c, i, "unknown place or type");
+    THAW_CHECK(shape_bytes(&bytes, &slot->shape, slot->dtype));
+    if (bytes != slot->bytes)
+        return bad_slot(c, i, "its bytes are not those of its shape");
+    if (slot->place != SLOT_ARENA)
+        return slot->index >= 0 ? THAW_OK : bad_slot(c, i, "no index");
+    if (slot->offset % MEMORY_ALIGN != 0)
+        return bad_slot(c, i, "its offset is not aligned");
+    if (!size_add(&end, slot->offset, slot->bytes) || end > c->p->arena_bytes)
+        return bad_slot(c, i, "it ends outside the arena");
+    if (slot->first < 0 || slot->last < slot->first || slot->last > c->n_steps)
+        return bad_slot(c, i, "it ends before it begins");
+    return THAW_OK;
+}
+
+static thaw_status check_slots(const verify_call *c)
+{
+    for (int i = 0; i < c->p->n_slots; i++)
+        THAW_CHECK(check_slot(c, i));
+    return THAW_OK;
+}
+
+/* ----------------------------------------------------------------------------------------------
+ * steps alone */
+
+static bool has_slots(const plan *p, const int *list, int n)
+{
+    for (int i = 0; i < n; i++)
+        if (list[i] < -1 || list[i] >= p->n_slots)
+            return false;
+    return true;
+}
+
+/* Shapes and types of the outputs are what the op's rule says. */
+static thaw_status check_forward(const verify_call *c, int s)
+{
+    const plan *p = c->p;
+    const plan_step *step = &p->step[s];
+    const op_info *info = &op_table[step->op];
+    shape in_shape[OP_MAX_INPUTS], out_shape[OP_MAX_OUTPUTS];
+    dtype in_dtype[OP_MAX_INPUTS], out_dtype[OP_MAX_OUTPUTS];
+
+    if (step->n_in < info->least_inputs || step->n_in > info->most_inputs ||
+        step->n_out != info->n_outputs)
+        return bad_step(c, s, "wrong number of inputs or outputs");
+    for (int i = 0; i < step->n_in; i++) {
+        const int slot = step->in[i];
+
+        if (slot < 0 && i < info->least_inputs)
+            return bad_step(c, s, "an input is missing");
+        in_shape[i] = slot < 0 ? (shape){.rank = -1} : p->slot[slot].shape;
+        in_dtype[i] = slot < 0 ? p->real : p->slot[slot].dtype;
+        if ((info->mutates & OP_IN(i)) && p->slot[slot].place != SLOT_PARAM)
+            return bad_step(c, s, "it updates something that is no tensor of the model");
+    }
+    THAW_CHECK(graph_infer(out_shape, out_dtype, step->op, &step->attrs, step->name, p->real,
+                           step->n_in, in_shape, in_dtype));
+    for (int j = 0; j < step->n_out; j++)
+        if (step->out[j] < 0 || !shape_equal(&p->slot[step->out[j]].shape, &out_shape[j]) ||
+            p->slot[step->out[j]].dtype != out_dtype[j])
+            return bad_step(c, s, "an output is missing or has another shape than the op makes");
+    return THAW_OK;
+}
+
+/* What a backward step must be given: exactly what the wanted gradients read. */
+static thaw_status check_reads(const verify_call *c, int s)
+{
+    const plan_step *step = &c->p->step[s];
+    const op_info *info = &op_table[step->op];
+    uint32_t reads = 0;
+
+    for (int i = 0; i < step->n_out; i++)
+        if (step->wrt & OP_IN(i))
+            reads |= info->grad[i].reads;
+    for (int i = 0; i < step->n_out; i++)
+        if ((reads & OP_IN(i) ? i < info->least_inputs : 0) &&
+            step->in[backward_in(info, step->n_out, i)] < 0)
+            return bad_step(c, s, "an input of the forward step that it reads is missing");
+        else if (!(reads & OP_IN(i)) && step->in[backward_in(info, step->n_out, i)] >= 0)
+            return bad_step(c, s, "an input of the forward step is kept for nothing");
+    for (int j = 0; j < info->n_outputs; j++)
+        if (!(reads & OP_OUT(j)) != (step->in[backward_out(info, step->n_out, j)] < 0))
+            return bad_step(c, s, "an output of the forward step is missing or kept for nothing");
+    return THAW_OK;
+}
+
+static thaw_status check_backward(const verify_call *c, int s)
+{
+    const plan *p = c->p;
+    const plan_step *step = &p->step[s];
+    const op_info *info = &op_table[step->op];
+
+    if (step->n_out < info->least_inputs || step->n_out > info->most_inputs ||
+        step->n_in != 2 * info->n_outputs + step->n_out)
+        return bad_step(c, s, "wrong number of inputs or outputs");
+    for (int i = 0; i < 32; i++)
+        if (((step->wrt >> i) & 1) &&
+            (i >= step->n_out || info->grad[i].kind != GRAD_NODE || step->out[i] < 0))
+            return bad_step(c, s, "a gradient is wanted that is not made");
+    for (int i = 0; i < step->n_out; i++) {
+        const int read = step->in[backward_in(info, step->n_out, i)];
+
+        if (!(step->wrt & OP_IN(i)) && step->out[i] >= 0)
+            return bad_step(c, s, "a gradient is made that is not wanted");
+        if (step->out[i] >= 0 && read >= 0 &&
+            !shape_equal(&p->slot[step->out[i]].shape, &p->slot[read].shape))
+            return bad_step(c, s, "a gradient has another shape than its input");
+    }
+    if (step->in[0] < 0 && step->op != OP_CROSS_ENTROPY && step->op != OP_MSE)
+        return bad_step(c, s, "it has no gradient to start from");
+    return check_reads(c, s);
+}
+
+/* Norms and dropout run as the effect says, and only while training. */
+static thaw_status check_mode(const verify_call *c, int s)
+{
+    const plan_step *step = &c->p->step[s];
+    const uint8_t mode = thaw__plan_mode_of(step->op);
+
+    if (!mode || step->wrt)
+        return THAW_OK;
+    if (!c->effect || step->module < 0 || step->module >= c->effect->n_modules ||
+        !(c->effect->mode[step->module] & mode))
+        return bad_step(c, s, "the phase does not let it run in training mode");
+    return THAW_OK;
+}
+
+static thaw_status check_steps(const verify_call *c)
+{
+    const plan *p = c->p;
+
+    if (p->n_forward < 0 || p->n_forward > p->n_step)
+        return thaw_fail(THAW_E_INTERNAL, "plan: %d forward steps of %d", p->n_forward, p->n_step);
+    for (int s = 0; s < c->n_steps; s++) {
+        const plan_step *step = &p->step[s];
+
+        if (step->op >= OP_COUNT || !has_slots(p, step->in, step->n_in) ||
+            !has_slots(p, step->out, step->n_out))
+            return bad_step(c, s, "unknown op or slot");
+        if (step->section != (s < p->n_once ? SECTION_ONCE : SECTION_STEP))
+            return bad_step(c, s, "it is in the wrong section");
+        if (step->wrt && s < p->n_once + p->n_forward)
+            return bad_step(c, s, "a backward step among the forward ones");
+        THAW_CHECK(step->wrt ? check_backward(c, s) : check_forward(c, s));
+        THAW_CHECK(check_mode(c, s));
+    }
+    return THAW_OK;
+}
+
+/* ----------------------------------------------------------------------------------------------
+ * who writes and reads what */
+
+static thaw_status check_writes(const verify_call *c, int s, int *writes)
+{
+    const plan_step *step = &c->p->step[s];
+
+    for (int j = 0; j < step->n_out; j++) {
+        const plan_slot *slot = &c->p->slot[THAW_MAX(step->out[j], 0)];
+
+        if (step->out[j] < 0)
+            continue;
+        if (slot->place != SLOT_ARENA && slot->place != SLOT_GRAD)
+            return bad_step(c, s, "it writes a parameter or an input");
+        if (writes[step->out[j]]++)
+            return bad_step(c, s, "it writes what another step has written");
+        if (slot->place == SLOT_ARENA && slot->first != s)
+            return bad_step(c, s, "its output does not begin to live here");
+    }
+    return THAW_OK;
+}
+
+static thaw_status check_uses(const verify_call *c)
+{
+    const plan *p = c->p;
+    thaw_status status = THAW_OK;
+    int *writes = thaw__new((size_t)p->n_slots, sizeof *writes);
+
+    if (!writes)
+        return thaw_fail(THAW_E_NOMEM, "no memory to verify a plan");
+    for (int s = 0; s < c->n_steps; s++) {
+        const plan_step *step = &p->step[s];
+
+        for (int i = 0; i < step->n_in; i++) {
+            const plan_slot *slot = &p->slot[THAW_MAX(step->in[i], 0)];
+
+            if (step->in[i] < 0 || slot->place == SLOT_PARAM || slot->place == SLOT_INPUT)
+                continue;
+            if (slot->place == SLOT_GRAD || !writes[step->in[i]])
+                status = bad_step(c, s, "it reads what no step before it made");
+            else if (slot->last < s)
+                status = bad_step(c, s, "it reads what does not live any more");
+            if (status != THAW_OK)
+                goto done;
+        }
+        THAW_TRY(check_writes(c, s, writes));
+    }
+    for (int i = 0; i < p->n_slots; i++)
+        if (!writes[i] && (p->slot[i].place == SLOT_ARENA || p->slot[i].place == SLOT_GRAD)) {
+            status = bad_slot(c, i, "nobody writes it");
+            goto done;
+        }
+done:
+    thaw__free(writes);
+    return status;
+}
+
+/* ----------------------------------------------------------------------------------------------
+ * memory */
+
+static bool ranges_meet(size_t a, size_t a_bytes, size_t b, size_t b_bytes)
+{
+    return a < b + b_bytes && b < a + a_bytes;
+}
+
+/* a's memory goes over to b at b's first step, in place. */
+static bool takes_over(const plan *p, int a, int b)
+{
+    const int s = p->slot[b].first;
+    const plan_step *step = &p->step[s];
+
+    if (p->slot[a].last != s || p->slot[a].offset != p->slot[b].offset)
+        return false;
+    for (int i = 0; i < step->n_in; i++)
+        for (int j = 0; j < step->n_out; j++)
+            if (step->in[i] == a && step->out[j] == b && thaw__plan_may_share(p, step, i, j))
+                return true;
+    return false;
+}
+
+static thaw_status check_overlap(const verify_call *c)
+{
+    const plan *p = c->p;
+
+    for (int a = 0; a < p->n_slots; a++) {
+        const plan_slot *x = &p->slot[a];
+
+        for (int b = a + 1; x->place == SLOT_ARENA && b < p->n_slots; b++) {
+            const plan_slot *y = &p->slot[b];
+
+            if (y->place == SLOT_ARENA && x->first <= y->last && y->first <= x->last &&
+                ranges_meet(x->offset, x->bytes, y->offset, y->bytes) && !takes_over(p, a, b) &&
+                !takes_over(p, b, a))
+                return thaw_fail(THAW_E_INTERNAL,
+                                 "plan: slots %d '%s' and %d '%s' live at the same time in the "
+                                 "same memory",
+                                 a, x->name, b, y->name);
+        }
+    }
+    return THAW_OK;
+}
+
+static thaw_status check_scratch(const verify_call *c)
+{
+    const plan *p = c->p;
+
+    for (int s = 0; s < c->n_steps; s++) {
+        const plan_step *step = &p->step[s];
+        size_t end;
+
+        if (step->scratch_bytes == 0)
+            continue;
+        if (step->scratch_offset % MEMORY_ALIGN != 0 ||
+            !size_add(&end, step->scratch_offset, step->scratch_bytes) || end > p->arena_bytes)
+            return bad_step(c, s, "its scratch memory is not in the arena");
+        for (int i = 0; i < p->n_slots; i++)
+            if (p->slot[i].place == SLOT_ARENA && p->slot[i].first <= s && s <= p->slot[i].last &&
+                ranges_meet(step->scratch_offset, step->scratch_bytes, p->slot[i].offset,
+                            p->slot[i].bytes))
+                return bad_step(c, s, "its scratch memory is a slot that lives");
+    }
+    return THAW_OK;
+}
+
+/* ----------------------------------------------------------------------------------------------
+ * gradients and results */
+
+static bool trains(const verify_call *c, int param)
+{
+    return c->effect && param < c->effect->n_params && c->effect->trainable[param];
+}
+
+static thaw_status check_gradients(const verify_call *c)
+{
+    const plan *p = c->p;
+    const int n_params = c->effect ? c->effect->n_params : 0;
+    thaw_status status = THAW_OK;
+    int *grads = thaw__new((size_t)n_params, sizeof *grads);
+
+    if (!grads)
+        return thaw_fail(THAW_E_NOMEM, "no memory to verify a plan");
+    for (int i = 0; i < p->n_slots; i++) {
+        if (p->slot[i].place != SLOT_GRAD)
+            continue;
+        if (!trains(c, p->slot[i].index) || !p->training)
+            status = bad_slot(c, i, "a gradient of a parameter that does not train");
+        else if (grads[p->slot[i].index]++)
+            status = bad_slot(c, i, "a second gradient of one parameter");
+        if (status != THAW_OK)
+            goto done;
+    }
+    for (int i = 0; p->training && i < n_params; i++)
+        if (trains(c, i) && !grads[i]) {
+            status = thaw_fail(THAW_E_INTERNAL, "plan: parameter %d trains and has no gradient", i);
+            goto done;
+        }
+    for (int i = 0; i < p->n_update; i++)
+        if (!trains(c, p->update[i].param)) {
+            status = thaw_fail(THAW_E_INTERNAL, "plan: parameter %d does not train and is updated",
+                               p->update[i].param);
+            goto done;
+        }
+done:
+    thaw__free(grads);
+    return status;
+}
+
+static thaw_status check_result(const verify_call *c, int slot, dtype d, int rank, const char *name)
+{
+    const plan *p = c->p;
+
+    if (slot < -1 || slot >= p->n_slots)
+        return thaw_fail(THAW_E_INTERNAL, "plan: the result '%s' is slot %d of %d", name, slot,
+                         p->n_slots);
+    if (slot < 0)
+        return THAW_OK;
+    if (p->slot[slot].dtype != d || (rank >= 0 && p->slot[slot].shape.rank != rank))
+        return bad_slot(c, slot, "a result of another type or shape");
+    if (p->slot[slot].place == SLOT_ARENA && p->slot[slot].last != c->n_steps)
+        return bad_slot(c, slot, "a result that does not live to the end");
+    return THAW_OK;
+}
+
+static thaw_status check_results(const verify_call *c)
+{
+    const plan_results *r = &c->p->results;
+
+    if (c->p->training && (r->loss < 0 || r->valid < 0))
+        return thaw_fail(THAW_E_INTERNAL, "plan: it trains without a loss");
+    THAW_CHECK(check_result(c, r->loss, DTYPE_F64, 0, "loss"));
+    THAW_CHECK(check_result(c, r->valid, DTYPE_F64, 0, "valid"));
+    THAW_CHECK(check_result(c, r->output, c->p->real, -1, "output"));
+    return check_result(c, r->predicted, DTYPE_I32, -1, "predicted");
+}
+
+static thaw_status (*const check_table[])(const verify_call *c) = {
+    check_slots,   check_steps,     check_uses,    check_overlap,
+    check_scratch, check_gradients, check_results,
+};
+
+thaw_status plan_verify(const plan *p, const thaw_effect *effect)
+{
+    const verify_call call = {.p = p, .effect = effect, .n_steps = p->n_once + p->n_step};
+
+    for (size_t i = 0; i < THAW_COUNT(check_table); i++)
+        THAW_CHECK(check_table[i](&call));
+    return THAW_OK;
+}
