@@ -63,13 +63,13 @@
 THAW_PRINTF(3, 4)
 static inline void check_fail_at(const char *file, int line, const char *format, ...)
 {
-    char text[2048];
+    char message[2048];
     va_list args;
 
     va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
+    vsnprintf(message, sizeof message, format, args);
     va_end(args);
-    print_error("%s:%d: %s\n", file, line, text);
+    print_error("%s:%d: %s\n", file, line, message);
     _fail(file, line);
 }
 
@@ -99,12 +99,12 @@ static inline void check_str_at(const char *file, int line, const char *what, co
                       want ? want : "(null)");
 }
 
-static inline void check_contains_at(const char *file, int line, const char *what, const char *text,
-                                     const char *part)
+static inline void check_contains_at(const char *file, int line, const char *what,
+                                     const char *string, const char *part)
 {
-    if (!text || !strstr(text, part))
-        check_fail_at(file, line, "%s: '%s' does not contain '%s'", what, text ? text : "(null)",
-                      part);
+    if (!string || !strstr(string, part))
+        check_fail_at(file, line, "%s: '%s' does not contain '%s'", what,
+                      string ? string : "(null)", part);
 }
 
 /* Error as a multiple of what is allowed: 1 or less passes. NaN and mismatched infinities give
