@@ -100,6 +100,10 @@ size_t thaw__mem_current(void);
 size_t thaw__mem_peak(void);
 void thaw__mem_peak_reset(void);
 
+/* Largest resident memory of the whole process so far (VmHWM), libraries included; 0 when the
+ * system does not tell. */
+uint64_t thaw__process_peak(void);
+
 /*
  * Make sure *items (of `size` bytes each) has room for `want` of them; grows by doubling. *capacity
  * is kept by the caller beside the pointer, 0 with NULL at first. For lists that grow one by one.
@@ -271,11 +275,15 @@ void os_close(int fd);
 thaw_status os_write_all(int fd, const void *data, size_t n, const char *name) THAW_MUST_USE;
 
 /*
- * A new file with these bytes, on disk before the call returns: written under a random name in dir,
- * fsynced, renamed over `name`, directory fsynced.
+ * A new file, on disk before the call returns: written under a random name in dir, fsynced, renamed
+ * over `name`, directory fsynced. os_replace_file writes these bytes; os_replace_with lets `write`
+ * do it (fd is open; `name` is for messages).
  */
+typedef thaw_status os_writer(int fd, const char *name, const void *user);
 thaw_status os_replace_file(const char *dir, const char *name, const void *data,
                             size_t n) THAW_MUST_USE;
+thaw_status os_replace_with(const char *dir, const char *name, os_writer *write,
+                            const void *user) THAW_MUST_USE;
 
 /* mkdir -p; the names of new folders are on disk before the call returns. */
 thaw_status os_make_folders(const char *path) THAW_MUST_USE;

@@ -9,6 +9,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #define HEADER 64
 
@@ -234,4 +235,15 @@ char *region_strdup(thaw_region *region, const char *s)
     if (copy)
         memcpy(copy, s, n);
     return copy;
+}
+
+/* ---------------------------------------------------------------------------------------------- the process */
+
+uint64_t thaw__process_peak(void)
+{
+    struct rusage usage;
+
+    if (getrusage(RUSAGE_SELF, &usage) != 0)
+        return 0;
+    return (uint64_t)usage.ru_maxrss * 1024;
 }

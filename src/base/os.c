@@ -410,15 +410,15 @@ void os_random_name(char out[OS_RANDOM_NAME])
     (void)snprintf(out, OS_RANDOM_NAME, ".tmp-%016llx", (unsigned long long)bits);
 }
 
-/* A new file `name` in dir with these bytes, on disk; its name may not be yet. */
-static thaw_status write_new(int dir, const char *name, const void *data, size_t n)
+/* A new file `name` in dir that `write` fills, on disk; its name may not be yet. */
+static thaw_status write_new(int dir, const char *name, os_writer *write, const void *user)
 {
     thaw_status status = THAW_OK;
     int fd = os_open_at(dir, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0644);
 
     if (fd < 0)
         return os_fail(THAW_E_CREATE, "create", name);
-    THAW_TRY(os_write_all(fd, data, n, name));
+    THAW_TRY(write(fd, name, user));
     THAW_TRY(os_sync(fd, name));
 done:
     if (os()->close(fd) != 0 && errno != EINTR && status == THAW_OK)
@@ -426,7 +426,7 @@ done:
     return status;
 }
 
-thaw_status os_replace_file(const char *dir, const char *name, const void *data, size_t n)
+thaw_status os_replace_with(const char *dir, const char *name, os_writer *write, const void *user)
 {
     thaw_status status = THAW_OK;
     char temporary[OS_RANDOM_NAME];
@@ -436,7 +436,7 @@ thaw_status os_replace_file(const char *dir, const char *name, const void *data,
     if (fd < 0)
         return fail_to_open(dir);
     os_random_name(temporary);
-    THAW_TRY(write_new(fd, temporary, data, n));
+    THAW_TRY(write_new(fd, temporary, write, user));
     if (os()->rename(fd, temporary, fd, name) != 0) {
         status = os_fail(THAW_E_CREATE, "replace", name);
         goto done;
@@ -448,6 +448,23 @@ done:
         (void)os()->unlink(fd, temporary, false);
     os_close(fd);
     return status;
+}
+
+typedef struct span {
+    const void *data;
+    size_t n;
+} span;
+
+static thaw_status write_bytes(int fd, const char *name, const void *user)
+{
+    const span *b = user;
+
+    return os_write_all(fd, b->data, b->n, name);
+}
+
+thaw_status os_replace_file(const char *dir, const char *name, const void *data, size_t n)
+{
+    return os_replace_with(dir, name, write_bytes, &(span){data, n});
 }
 
 thaw_status os_sync_parent(const char *folder)
