@@ -104,6 +104,9 @@ typedef struct thaw_event {
     const char *text;
 } thaw_event;
 
+/* One event as a line of JSON, with the newline; free with thaw_text_free. */
+THAW_API THAW_MUST_USE thaw_status thaw_event_json(char **out, const thaw_event *event);
+
 /* Return true to go on, false to stop after the current step: a checkpoint is saved and thaw_train
  * returns THAW_E_STOPPED. */
 typedef bool thaw_event_fn(void *user, const thaw_event *event);

@@ -35,9 +35,12 @@ typedef enum toml_type {
 
 typedef struct toml_value {
     toml_type type;
-    const char *key;          /* in a table: its key; else NULL */
-    int key_line, key_column; /* of the key, from 1 */
+    const char
+        *key; /* in a table: its key; else NULL. NUL-terminated; key_length counts NULs in it */
+    size_t key_length;
+    int key_line, key_column; /* of the key, from 1; columns count characters */
     int line, column;         /* of the value, from 1 */
+    const char *origin;       /* NULL: the document; else where the value came from instead */
     const char *string;       /* TOML_STRING (NUL-terminated; length may differ when it holds NUL),
                                  TOML_DATETIME: its text */
     size_t length;
@@ -46,7 +49,9 @@ typedef struct toml_value {
     bool boolean;
     struct toml_value *first; /* TOML_ARRAY, TOML_TABLE: members in source order */
     struct toml_value *next;
-    size_t n; /* members */
+    size_t n;                /* members */
+    struct toml_value *last; /* the reader's own, as the two below: last member, */
+    uint8_t made, depth;     /* how a table or array came to be, nesting from the root */
 } toml_value;
 
 typedef struct toml_document {
@@ -61,13 +66,29 @@ thaw_status toml_parse(toml_document **out, const char *text, size_t size,
 void toml_destroy(toml_document *d);
 const toml_value *toml_get(const toml_value *table, const char *key); /* NULL: none */
 
+/* toml_utf8.c: bytes of the sequence at p, 0 when it is malformed; a character as UTF-8. */
+size_t toml_utf8_length(const unsigned char *p, size_t left);
+void toml_add_utf8(text *t, uint32_t c);
+
+/* toml_word.c: a value without quotes (a date leaves its text to the caller); word is scratch.
+ * NULL, or what is wrong with it. */
+const char *toml_word(toml_value *v, char *word) THAW_MUST_USE;
+
+/*
+ * Read one value from text and put it into a table of d under a key: in the place of the value that
+ * was there, which it replaces, or at the end. Errors as toml_parse; the table is unchanged then.
+ */
+thaw_status toml_put(toml_value **out, toml_document *d, toml_value *table, const char *key,
+                     const char *source, size_t size, const char *name) THAW_MUST_USE;
+
 /* ----------------------------------------------------------------------------------------------
  * recipe (recipe.c) */
 
-/* Operations of a phase, in source order. */
+/* Operations of a phase, in source order; a list of patterns makes one each. */
 typedef enum change_kind { CHANGE_FREEZE, CHANGE_UNFREEZE, CHANGE_COEFFICIENT } change_kind;
 typedef struct recipe_change {
     change_kind kind;
+    const char *written;  /* the pattern or alias as it stands in the recipe */
     const char **pattern; /* aliases already replaced by their patterns */
     int n_patterns;
     double coefficient;
@@ -101,7 +122,8 @@ typedef struct recipe_split {
 struct thaw_recipe {
     thaw_region *region;
     const char *name;   /* of the file, for messages */
-    const char *folder; /* relative paths in the recipe are relative to it */
+    const char *folder; /* absolute; relative paths in the recipe are relative to it */
+    const char *title;  /* what the recipe calls itself; NULL: nothing */
     int64_t seed;
 
     const char *model_path; /* folder with config.json and model.safetensors; NULL: config alone */
@@ -109,6 +131,7 @@ struct thaw_recipe {
         config;        /* from [model]; fields left at 0 come from the model's folder or the data */
     bool init_by_name; /* model.init = "by-name": start values of the reference runs */
 
+    bool data_callback; /* data.format = "callback": samples come from the caller */
     recipe_split train, valid, test;
     int n_classes; /* of the labels; 0: from the data */
     loader_options
@@ -145,20 +168,272 @@ struct thaw_recipe {
 void recipe_help(text *out, bool markdown);
 
 /* ----------------------------------------------------------------------------------------------
+ * how recipes are read (recipe_*.c only) */
+
+/*
+ * One pass over one tree: --set edits it, defaults are added to it, every value in it is checked
+ * and stored, and printing it gives the resolved recipe. Mistakes are collected, not returned.
+ */
+typedef struct recipe_problem {
+    int line, column;
+    size_t number; /* order of finding */
+    const char *text;
+} recipe_problem;
+
+typedef struct recipe_reader {
+    thaw_recipe *recipe;
+    toml_document *doc;
+    recipe_problem *problem;
+    size_t n_problems, cap_problems;
+    bool no_memory; /* something was left out: reading fails */
+} recipe_reader;
+
+/* What a key holds; a list holds several of the same. */
+typedef enum key_kind {
+    KEY_STRING,
+    KEY_PATH,   /* made absolute */
+    KEY_CHOICE, /* stored as its number, or by set */
+    KEY_INTEGER,
+    KEY_NUMBER,
+    KEY_BOOLEAN,
+    KEY_INTERVAL,     /* "10min", "500 steps", 500 */
+    KEY_COEFFICIENTS, /* table of numbers */
+    KEY_TABLE         /* table with keys of its own: section "section.name" */
+} key_kind;
+
+/* A key of a recipe: everything about it. */
+typedef struct recipe_key {
+    const char *section, *name; /* "" for the top */
+    key_kind kind;
+    int least_n, most_n;  /* most_n > 0: lists of so many are allowed, */
+    bool list_only;       /* and nothing else */
+    const char *standard; /* default as TOML, or in words where derive is set; NULL: none */
+    void (*derive)(text *out, const recipe_reader *rd, const toml_value *section,
+                   const char *name); /* default as TOML, from other keys; may be nothing */
+    bool required;
+    const char *when; /* "name=sgd|adam": only beside that value; "train": only beside that key */
+    double least, most;
+    bool above_least, below_most; /* the bound itself is excluded */
+    const char *(*choice)(size_t i);
+    size_t offset, size; /* of the field in the section's struct; size 0: set stores it */
+    void (*set)(recipe_reader *rd, void *target, const toml_value *v);
+    const char *help;
+} recipe_key;
+
+/* recipe_keys.c */
+typedef struct recipe_section {
+    const char *name, *help;
+} recipe_section;
+const recipe_key *recipe_keys(size_t *n);
+const recipe_section *recipe_sections(size_t *n);
+const recipe_key *recipe_key_find(const char *section, const char *name); /* NULL: none */
+
+/* recipe_set.c: one --set. */
+void recipe_set(recipe_reader *rd, const char *set);
+
+/* recipe_section.c: keys of one table, with sub-tables; target is the section's struct. */
+void recipe_read_section(recipe_reader *rd, const char *section, toml_value *table, void *target);
+void recipe_unknown(recipe_reader *rd, const char *section, const toml_value *v);
+const toml_value *recipe_items(size_t *n, const toml_value *v); /* of a list; a value is one */
+
+/* recipe_phase.c: aliases and phases. */
+void recipe_read_phases(recipe_reader *rd);
+void recipe_set_until(recipe_reader *rd, void *target, const toml_value *v);
+void recipe_set_phase_curve(recipe_reader *rd, void *target, const toml_value *v);
+
+/* recipe_check.c: what no key can know alone. */
+void recipe_check(recipe_reader *rd);
+
+/* recipe_print.c */
+void recipe_print(text *out, const recipe_reader *rd);
+void toml_add_string(text *out, const char *s, size_t n); /* quoted and escaped */
+void toml_add_value(text *out, const toml_value *v);      /* on one line */
+
+/* recipe.c: mistakes, at a key or at its value; v NULL: in the whole file. Memory of the recipe. */
+void recipe_bad_key(recipe_reader *rd, const toml_value *v, const char *format, ...)
+    THAW_PRINTF(3, 4);
+void recipe_bad_value(recipe_reader *rd, const toml_value *v, const char *format, ...)
+    THAW_PRINTF(3, 4);
+void *recipe_alloc(recipe_reader *rd, size_t count, size_t size);
+char *recipe_strdup(recipe_reader *rd, const char *s);
+
+/* Put a value given as TOML into a table; origin is what the resolved recipe says of it. NULL after
+ * a failure. */
+toml_value *recipe_put(recipe_reader *rd, toml_value *table, const char *key, const char *source,
+                       const char *origin);
+
+/* ----------------------------------------------------------------------------------------------
  * trainer (trainer.c …) */
 
-/* A run put together: model with weights, data, schedule, executor. Shared by train, resume, eval
- * and plan. */
+/*
+ * A run put together: network with weights, data, schedule, executor. Shared by training, resuming,
+ * evaluating and planning.
+ */
 typedef struct job {
     const thaw_recipe *recipe;
-    const thaw_source *source; /* NULL: the recipe's data */
+    const thaw_run_options *options;
     model *model;
     params *params;
     thaw_schedule *schedule;
-    dataset *train, *valid, *test;
+    dataset *train, *valid, *test; /* NULL: the recipe has no such split */
+    struct job_source *source;     /* adapters of the caller's own data, or NULL */
     exec *exec;
     int threads;
-    char *load_note; /* what loading the weights replaced, missed or left over; "" for nothing */
+    int64_t steps_per_epoch;
+    char *load_note; /* what loading the weights replaced or left over; "" for nothing */
 } job;
+
+/* What a job needs to do; data and executor cost time and memory. */
+#define JOB_DATA 1u
+#define JOB_EXEC 2u
+
+/*
+ * Open. weights: a safetensors file or a folder with model.safetensors and config.json that
+ * replaces the recipe's; NULL: the recipe's. Both recipe and options are borrowed for the job's
+ * life.
+ */
+thaw_status job_open(job **out, const thaw_recipe *recipe, const thaw_run_options *options,
+                     const char *weights, unsigned needs) THAW_MUST_USE;
+void job_close(job *j);
+dataset *job_split(const job *j, const char *split); /* NULL: none of that name */
+
+/* config.json of a model folder. */
+thaw_status model_folder_config(model_config *out, const char *folder) THAW_MUST_USE;
+
+/* Start values for all tensors; then those of a file. note (may be NULL): what did not fit, freed
+ * with thaw__free. */
+void weights_start(params *p, const model *m, const thaw_recipe *recipe);
+thaw_status weights_load(char **note, params *p, const model *m, const char *path) THAW_MUST_USE;
+
+/* All tensors as sources for a file, from the parameters or a snapshot of them; free with
+ * thaw__free. */
+thaw_status weights_sources(st_source **out, const params *p,
+                            const params_snapshot *from) THAW_MUST_USE;
+
+/* Compiled plans, awake, by purpose, batch and plan digest of the effect. */
+#define PLANS_MOST 8
+typedef struct plan_entry {
+    plan *plan;
+    exec_session *session;
+    uint64_t digest;
+    int64_t batch;
+    bool training;
+    uint64_t used; /* clock of its last use */
+} plan_entry;
+typedef struct plans {
+    plan_entry entry[PLANS_MOST];
+    int n;
+    uint64_t clock;
+} plans;
+
+/* The plan for batches of n samples, compiled and awake. effect NULL: evaluation. rows: the
+ * optimizer's, for training. */
+thaw_status plans_get(const plan_entry **out, plans *cache, job *j, const thaw_effect *effect,
+                      int64_t n, const optim_hyper *hyper) THAW_MUST_USE;
+/* Compile without waking. */
+thaw_status plans_compile(plan **out, job *j, const thaw_effect *effect, int64_t n,
+                          const optim_hyper *hyper) THAW_MUST_USE;
+void plans_drop_training(plans *cache, uint64_t keep_digest);
+void plans_done(plans *cache);
+
+/* Run an awake plan on one batch; then read an f64 scalar of its results. */
+thaw_status run_batch(const plan_entry *e, job *j, const batch *b, bool accumulate) THAW_MUST_USE;
+double read_scalar(const plan_entry *e, int slot);
+
+/* Loss (mean) and hits over a data set. confusion: NULL or [K, K] zeroed, added to. */
+typedef struct eval_sums {
+    double loss, valid;
+    int64_t hits, n;
+    double seconds;
+} eval_sums;
+thaw_status evaluate(eval_sums *out, int64_t *confusion, plans *cache, job *j,
+                     dataset *d) THAW_MUST_USE;
+
+/* ---------------------------------------------------------------------------- training (trainer.c,
+ * update.c …) */
+
+/* Where a run is: what a checkpoint keeps beside tensors. Everything else is derived from it and
+ * the recipe. */
+typedef struct run_state {
+    int64_t iteration;    /* steps done, skipped ones too */
+    int64_t epoch, index; /* position in the data: the next sample */
+    int64_t updates;      /* applied since the optimizer was last built: the curve's clock */
+    int64_t built_at;     /* iteration of that building; -1: never */
+    int64_t images;       /* samples seen */
+    int skipped, skipped_in_row;
+    double loss_smoothed; /* NAN before the first step */
+    double best;          /* greatest metric so far, NAN before the first evaluation */
+    int64_t best_iteration;
+    thaw_fired *fired; /* phases that a metric ended */
+    int n_fired;
+    double phase_best;    /* for `until`: best metric of this phase */
+    int phase_stale;      /* evaluations since */
+    double phase_seconds; /* time spent in this phase by earlier processes */
+    int64_t phase_images;
+    int phase_skipped;
+    int64_t events_bytes;          /* length of events.jsonl when the checkpoint was made */
+    double last_loss, last_metric; /* of the last evaluation */
+} run_state;
+#define RUN_STATE_INIT                                                                             \
+    {                                                                                              \
+        .built_at = -1, .loss_smoothed = NAN, .best = NAN, .phase_best = NAN, .last_loss = NAN,    \
+        .last_metric = NAN                                                                         \
+    }
+
+typedef struct trainer {
+    job *job;
+    const thaw_run_options *options;
+    loader *loader;
+    plans plans;
+    run_state state;
+    const thaw_effect *effect; /* in force; NULL before the first step */
+    int phase;                 /* announced; -1 before the first */
+    optim_hyper hyper;         /* of the phase whose rates are in force */
+    curve_config curve;
+    double base_lr;
+    int64_t curve_total;                     /* updates the curve in force is planned for */
+    int64_t total;                           /* iterations of the whole run */
+    params_snapshot *undo;                   /* buffers before a step, to undo a skipped one */
+    int events_fd;                           /* -1: none */
+    double phase_begun, rate_time, saved_at; /* monotonic seconds */
+    int64_t rate_images;
+    double rate;
+    int64_t saved_iteration; /* of the newest checkpoint, -1: none */
+    int64_t evaluated_iteration;
+    text note; /* what taking up a checkpoint has to tell */
+    bool stop;
+} trainer;
+
+/* What one update did. */
+typedef struct update {
+    double loss, grad_norm, lr;
+    int64_t samples;
+    bool applied, epoch_ended;
+} update;
+
+/* One update: micro-batches, clipping, optimizer; or a skipped one. Advances t->state, iteration
+ * included. */
+thaw_status trainer_update(update *u, trainer *t) THAW_MUST_USE;
+
+/* Run from t->state to the end. */
+thaw_status trainer_create(trainer **out, job *j) THAW_MUST_USE;
+thaw_status trainer_run(trainer *t) THAW_MUST_USE;
+void trainer_destroy(trainer *t);
+
+/* Fill in what every event has, write it to events.jsonl, tell the caller; a refusal sets t->stop.
+ */
+void trainer_tell(trainer *t, thaw_event *e);
+void event_print_json(text *out, const thaw_event *e);
+
+/* Checkpoints of a run: write the present state; take up the newest that verifies. */
+thaw_status state_save(trainer *t) THAW_MUST_USE;
+thaw_status state_load(trainer *t, const char *checkpoint) THAW_MUST_USE;
+thaw_status state_save_best(trainer *t) THAW_MUST_USE;
+
+/* Views of a recipe. */
+thaw_status plan_view(text *out, job *j, bool steps, bool json) THAW_MUST_USE;
+/* recipe and schedule NULL: the tree alone. now: iteration to mark, -1: none. */
+thaw_status show_view(text *out, const model *m, const thaw_recipe *recipe, thaw_schedule *schedule,
+                      int64_t now, bool json) THAW_MUST_USE;
 
 #endif

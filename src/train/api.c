@@ -1,0 +1,359 @@
+/*
+ * api.c - the public functions: what <thaw/thaw.h> promises, in terms of jobs and trainers.
+ */
+#include "train/train.h"
+
+#include <fcntl.h>
+#include <string.h>
+
+const char *thaw_version(void)
+{
+    return THAW_VERSION;
+}
+
+const char *thaw_kernels(void)
+{
+    static _Thread_local char words[128];
+
+    exec_describe(words, exec_find("dnn"));
+    return words;
+}
+
+void thaw_text_free(char *s)
+{
+    thaw__free(s);
+}
+
+thaw_status thaw_event_json(char **out, const thaw_event *event)
+{
+    text t = TEXT_INIT;
+
+    event_print_json(&t, event);
+    return text_take(out, &t, "an event");
+}
+
+/* ----------------------------------------------------------------------------------------------
+ * run folders */
+
+typedef struct run_folder {
+    const char *path;
+    char *recipe; /* path/recipe.toml */
+    char *checkpoints;
+    int lock;
+} run_folder;
+#define RUN_FOLDER_INIT                                                                            \
+    {                                                                                              \
+        .lock = -1                                                                                 \
+    }
+
+static thaw_status name_folder(run_folder *f, const char *path)
+{
+    f->path = path;
+    f->recipe = os_path(path, "recipe.toml");
+    f->checkpoints = os_path(path, "checkpoints");
+    if (!f->recipe || !f->checkpoints)
+        return thaw_fail(THAW_E_NOMEM, "out of memory for the paths of a run");
+    return THAW_OK;
+}
+
+static void leave_folder(run_folder *f)
+{
+    if (f->lock >= 0)
+        os_close(f->lock);
+    thaw__free(f->recipe);
+    thaw__free(f->checkpoints);
+}
+
+static thaw_status begin_folder(run_folder *f, const thaw_recipe *recipe, const char *path)
+{
+    THAW_CHECK(name_folder(f, path));
+    if (os_kind_of(f->recipe) != OS_ABSENT)
+        return thaw_fail(
+            THAW_E_CREATE,
+            "'%s' holds a run already; go on with 'thaw resume %s', or choose another folder", path,
+            path);
+    THAW_CHECK(os_make_folders(path));
+    THAW_CHECK(ckpt_lock(&f->lock, path));
+    return os_replace_file(path, "recipe.toml", recipe->resolved, strlen(recipe->resolved));
+}
+
+/* The history goes on where the checkpoint was made: what came after is made again. */
+static thaw_status open_events(trainer *t, const char *run)
+{
+    char *path = os_path(run, "events.jsonl");
+
+    if (!path)
+        return thaw_fail(THAW_E_NOMEM, "out of memory for the path of a run's history");
+    t->events_fd = os()->open(AT_FDCWD, path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+    thaw__free(path);
+    if (t->events_fd < 0)
+        return thaw_fail(THAW_E_CREATE, "cannot open the history of run '%s'", run);
+    if (os()->truncate(t->events_fd, t->state.events_bytes) != 0)
+        return thaw_fail(THAW_E_IO, "cannot cut the history of run '%s'", run);
+    return THAW_OK;
+}
+
+static const thaw_run_options no_options;
+
+thaw_status thaw_train(const thaw_recipe *recipe, const thaw_run_options *options)
+{
+    run_folder folder = RUN_FOLDER_INIT;
+    trainer *t = NULL;
+    job *j = NULL;
+    thaw_status status;
+
+    options = options ? options : &no_options;
+    THAW_TRY(job_open(&j, recipe, options, NULL, JOB_DATA | JOB_EXEC));
+    if (options->run)
+        THAW_TRY(begin_folder(&folder, recipe, options->run));
+    THAW_TRY(trainer_create(&t, j));
+    if (options->run)
+        THAW_TRY(open_events(t, options->run));
+    THAW_TRY(trainer_run(t));
+done:
+    trainer_destroy(t);
+    job_close(j);
+    leave_folder(&folder);
+    return status;
+}
+
+/* Path of the newest checkpoint that verifies; NULL when the run has none yet. Reasons of skipped
+ * ones go to `notes`. */
+static thaw_status newest_checkpoint(char **out, text *notes, const run_folder *f)
+{
+    ckpt_id id;
+    thaw_status status = ckpt_newest(&id, notes, f->checkpoints);
+
+    *out = NULL;
+    if (status == THAW_E_MISSING)
+        return THAW_OK;
+    if (status != THAW_OK)
+        return status;
+    *out = ckpt_path(f->checkpoints, id);
+    return *out ? THAW_OK : thaw_fail(THAW_E_NOMEM, "out of memory for the path of a checkpoint");
+}
+
+thaw_status thaw_resume(const thaw_run_options *options)
+{
+    run_folder folder = RUN_FOLDER_INIT;
+    thaw_recipe *recipe = NULL;
+    text notes = TEXT_INIT;
+    char *checkpoint = NULL;
+    trainer *t = NULL;
+    job *j = NULL;
+    thaw_status status;
+
+    if (!options || !options->run)
+        return thaw_fail(THAW_E_USAGE, "resuming needs the folder of a run");
+    THAW_TRY(name_folder(&folder, options->run));
+    if (os_kind_of(folder.recipe) == OS_ABSENT) {
+        status = thaw_fail(THAW_E_MISSING, "'%s' holds no run: there is no recipe.toml in it",
+                           options->run);
+        goto done;
+    }
+    THAW_TRY(ckpt_lock(&folder.lock, options->run));
+    THAW_TRY(thaw_recipe_load(&recipe, folder.recipe, NULL, 0));
+    THAW_TRY(newest_checkpoint(&checkpoint, &notes, &folder));
+    THAW_TRY(job_open(&j, recipe, options, checkpoint, JOB_DATA | JOB_EXEC));
+    THAW_TRY(trainer_create(&t, j));
+    text_add(&t->note, notes.data ? notes.data : "");
+    if (checkpoint) {
+        THAW_TRY(state_load(t, checkpoint));
+        text_addf(&t->note, "going on from '%s'\n", checkpoint);
+    } else {
+        text_add(&t->note, "the run has no checkpoint yet: it starts from the beginning\n");
+    }
+    THAW_TRY(open_events(t, options->run));
+    THAW_TRY(trainer_run(t));
+done:
+    trainer_destroy(t);
+    job_close(j);
+    thaw__free(checkpoint);
+    thaw_recipe_destroy(recipe);
+    leave_folder(&folder);
+    text_done(&notes);
+    return status;
+}
+
+/* ----------------------------------------------------------------------------------------------
+ * looking */
+
+/* What a path given to eval or show is: its weights' folder, and the recipe that lies with it
+ * (either may stay NULL). */
+typedef struct place {
+    char *weights, *recipe;
+} place;
+
+static void place_done(place *p)
+{
+    thaw__free(p->weights);
+    thaw__free(p->recipe);
+}
+
+static thaw_status find_place(place *p, const char *path)
+{
+    run_folder f = RUN_FOLDER_INIT;
+    char *best = os_path(path, "best"), *config = os_path(path, "config.json");
+    text notes = TEXT_INIT;
+    thaw_status status = THAW_OK;
+
+    THAW_TRY(name_folder(&f, path));
+    if (!best || !config) {
+        status = thaw_fail(THAW_E_NOMEM, "out of memory for a path");
+        goto done;
+    }
+    if (os_kind_of(path) == OS_ABSENT) {
+        status = thaw_fail(THAW_E_MISSING, "'%s' is not there", path);
+        goto done;
+    }
+    if (os_kind_of(f.recipe) == OS_FILE)
+        p->recipe = thaw__strdup(f.recipe);
+    if (os_kind_of(config) == OS_FILE || os_kind_of(path) == OS_FILE)
+        p->weights = thaw__strdup(path);
+    else if (os_kind_of(best) == OS_FOLDER)
+        p->weights = thaw__strdup(best);
+    else
+        THAW_TRY(newest_checkpoint(&p->weights, &notes, &f));
+    if (!p->weights)
+        status =
+            thaw_fail(THAW_E_MISSING,
+                      "'%s' is no run, checkpoint or model folder: it has neither recipe.toml nor "
+                      "config.json",
+                      path);
+done:
+    thaw__free(best);
+    thaw__free(config);
+    text_done(&notes);
+    leave_folder(&f);
+    return status;
+}
+
+static thaw_status evaluate_job(thaw_eval_result *result, job *j, const char *split)
+{
+    dataset *d = job_split(j, split);
+    thaw_eval_result r = {.n_classes = (int)j->model->config.n_classes};
+    plans cache = {0};
+    eval_sums sums;
+    thaw_status status;
+
+    if (!d)
+        return thaw_fail(THAW_E_MISSING, "the recipe has no '%s' images; set 'data.%s'", split,
+                         split);
+    r.confusion = thaw__new((size_t)r.n_classes * (size_t)r.n_classes, sizeof *r.confusion);
+    if (!r.confusion)
+        return thaw_fail(THAW_E_NOMEM, "out of memory for a confusion matrix of %d classes",
+                         r.n_classes);
+    THAW_TRY(evaluate(&sums, r.confusion, &cache, j, d));
+    r.n = sums.n;
+    r.loss = sums.loss;
+    r.accuracy = (double)sums.hits / (double)sums.n;
+    r.baseline = d->label ? dataset_majority(d) : 0;
+    r.seconds = sums.seconds;
+    *result = r;
+    r.confusion = NULL;
+done:
+    plans_done(&cache);
+    thaw__free(r.confusion);
+    return status;
+}
+
+thaw_status thaw_eval(thaw_eval_result *result, const char *path, const thaw_recipe *recipe,
+                      const char *split, const thaw_run_options *options)
+{
+    thaw_recipe *own = NULL;
+    place p = {0};
+    job *j = NULL;
+    thaw_status status = THAW_OK;
+
+    options = options ? options : &no_options;
+    if (path)
+        THAW_TRY(find_place(&p, path));
+    if (!recipe && !p.recipe) {
+        status = thaw_fail(THAW_E_USAGE, "evaluating '%s' needs a recipe that names the data",
+                           path ? path : "");
+        goto done;
+    }
+    if (!recipe)
+        THAW_TRY(thaw_recipe_load(&own, p.recipe, NULL, 0));
+    THAW_TRY(job_open(&j, recipe ? recipe : own, options, p.weights, JOB_DATA | JOB_EXEC));
+    THAW_TRY(evaluate_job(result, j, split));
+done:
+    job_close(j);
+    thaw_recipe_destroy(own);
+    place_done(&p);
+    return status;
+}
+
+void thaw_eval_done(thaw_eval_result *result)
+{
+    thaw__free(result->confusion);
+    result->confusion = NULL;
+}
+
+thaw_status thaw_plan(char **out, const thaw_recipe *recipe, const thaw_run_options *options,
+                      bool steps, bool json)
+{
+    text t = TEXT_INIT;
+    job *j = NULL;
+    thaw_status status;
+
+    options = options ? options : &no_options;
+    THAW_TRY(job_open(&j, recipe, options, NULL, JOB_DATA | JOB_EXEC));
+    THAW_TRY(plan_view(&t, j, steps, json));
+    THAW_TRY(text_take(out, &t, "the view of a plan"));
+done:
+    text_done(&t);
+    job_close(j);
+    return status;
+}
+
+static thaw_status show_recipe(text *t, const thaw_recipe *recipe, const char *weights, bool json)
+{
+    job *j = NULL;
+    thaw_status status;
+
+    THAW_TRY(job_open(&j, recipe, &no_options, weights, weights ? 0 : JOB_DATA));
+    THAW_TRY(show_view(t, j->model, recipe, j->schedule, -1, json));
+done:
+    job_close(j);
+    return status;
+}
+
+static thaw_status show_model(text *t, const char *folder, bool json)
+{
+    model_config config;
+    model *m = NULL;
+    thaw_status status;
+
+    THAW_TRY(model_folder_config(&config, folder));
+    THAW_TRY(model_create(&m, &config, DTYPE_F32));
+    THAW_TRY(show_view(t, m, NULL, NULL, -1, json));
+done:
+    model_destroy(m);
+    return status;
+}
+
+thaw_status thaw_show(char **out, const char *path, bool json)
+{
+    const size_t n = strlen(path);
+    const bool is_recipe = n > 5 && strcmp(path + n - 5, ".toml") == 0;
+    thaw_recipe *recipe = NULL;
+    place p = {0};
+    text t = TEXT_INIT;
+    thaw_status status;
+
+    if (!is_recipe)
+        THAW_TRY(find_place(&p, path));
+    if (is_recipe || p.recipe) {
+        THAW_TRY(thaw_recipe_load(&recipe, is_recipe ? path : p.recipe, NULL, 0));
+        THAW_TRY(show_recipe(&t, recipe, p.weights, json));
+    } else {
+        THAW_TRY(show_model(&t, p.weights, json));
+    }
+    THAW_TRY(text_take(out, &t, "the view of a network"));
+done:
+    text_done(&t);
+    thaw_recipe_destroy(recipe);
+    place_done(&p);
+    return status;
+}

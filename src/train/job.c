@@ -1,0 +1,315 @@
+/*
+ * job.c - puts a run together from its recipe: data, network with weights, schedule, executor, in
+ * this order, since each decides sizes of the next.
+ */
+#include "train/train.h"
+
+#include <string.h>
+
+/* ----------------------------------------------------------------------------------------------
+ * data */
+
+/* The caller's own data, seen as two data sets. */
+typedef struct split_source {
+    const thaw_source *source;
+    bool valid;
+} split_source;
+
+struct job_source {
+    split_source train, valid;
+};
+
+static thaw_status read_split(void *user, const int64_t *index, int64_t n, float *images,
+                              int32_t *labels)
+{
+    const split_source *s = user;
+    const thaw_status status = s->source->read(s->source->user, s->valid, index, n, images, labels);
+
+    if (status != THAW_OK)
+        return thaw_fail(status, "reading %lld %s samples failed in the caller's function",
+                         (long long)n, s->valid ? "validation" : "training");
+    for (int64_t i = 0; i < n; i++)
+        if (labels[i] < 0 || labels[i] >= s->source->classes)
+            return thaw_fail(THAW_E_DATA, "sample %lld: label %d is outside 0 … %d",
+                             (long long)index[i], (int)labels[i], s->source->classes - 1);
+    return THAW_OK;
+}
+
+static thaw_status open_source(job *j, const thaw_source *s)
+{
+    j->source = thaw__new(1, sizeof *j->source);
+    if (!j->source)
+        return thaw_fail(THAW_E_NOMEM, "out of memory for the data");
+    j->source->train = (split_source){s, false};
+    j->source->valid = (split_source){s, true};
+    THAW_CHECK(dataset_from_callback(&j->train, s->n_train, s->height, s->width, s->channels,
+                                     s->classes, read_split, &j->source->train));
+    if (s->n_valid > 0)
+        THAW_CHECK(dataset_from_callback(&j->valid, s->n_valid, s->height, s->width, s->channels,
+                                         s->classes, read_split, &j->source->valid));
+    return THAW_OK;
+}
+
+static thaw_status open_split(dataset **out, const thaw_recipe *r, const recipe_split *split)
+{
+    if (!split->images)
+        return THAW_OK;
+    return dataset_open_idx(out, split->images, split->labels, &split->subset, r->n_classes);
+}
+
+static thaw_status open_data(job *j)
+{
+    const thaw_recipe *r = j->recipe;
+
+    if (j->options->source)
+        return open_source(j, j->options->source);
+    if (!r->train.images)
+        return thaw_fail(THAW_E_RECIPE, "%s: 'data.train' is missing: the images to learn from",
+                         r->name);
+    THAW_CHECK(open_split(&j->train, r, &r->train));
+    THAW_CHECK(open_split(&j->valid, r, &r->valid));
+    return open_split(&j->test, r, &r->test);
+}
+
+dataset *job_split(const job *j, const char *split)
+{
+    const struct {
+        const char *name;
+        dataset *data;
+    } table[] = {{"train", j->train}, {"valid", j->valid}, {"test", j->test}};
+
+    for (size_t i = 0; i < THAW_COUNT(table); i++)
+        if (strcmp(table[i].name, split) == 0)
+            return table[i].data;
+    return NULL;
+}
+
+/* ----------------------------------------------------------------------------------------------
+ * network */
+
+thaw_status model_folder_config(model_config *out, const char *folder)
+{
+    char *path = os_path(folder, "config.json"), *json = NULL;
+    size_t size;
+    thaw_status status;
+
+    if (!path)
+        return thaw_fail(THAW_E_NOMEM, "out of memory for the path of a configuration");
+    THAW_TRY(os_read_file(&json, &size, path, 1 << 20));
+    THAW_TRY(model_config_parse(out, json, size, path));
+done:
+    thaw__free(json);
+    thaw__free(path);
+    return status;
+}
+
+/* What the recipe's [model] says goes over what the model's folder says; the data's sizes fill what
+ * neither does. */
+static void merge_config(model_config *c, const thaw_recipe *r, const dataset *d)
+{
+    const model_config *own = &r->config;
+    const int64_t scale = THAW_MAX(r->loader.scale, 1);
+
+    if (own->arch[0])
+        memcpy(c->arch, own->arch, sizeof c->arch);
+    if (own->n_widths > 0) {
+        c->n_widths = own->n_widths;
+        memcpy(c->widths, own->widths, sizeof c->widths);
+    }
+    if (own->n_blocks > 0) {
+        c->n_blocks = own->n_blocks;
+        memcpy(c->blocks, own->blocks, sizeof c->blocks);
+    }
+    c->small_stem = c->small_stem || own->small_stem;
+    if (own->dropout > 0)
+        c->dropout = own->dropout;
+    if (own->height > 0) {
+        c->height = own->height;
+        c->width = own->width;
+    } else if (d) {
+        c->height = d->height * scale;
+        c->width = d->width * scale;
+    }
+    if (own->channels > 0)
+        c->channels = own->channels;
+    else if (d)
+        c->channels = r->loader.channels > 0 ? r->loader.channels : d->channels;
+    if (own->n_classes > 0)
+        c->n_classes = own->n_classes;
+    else if (d)
+        c->n_classes = d->n_classes;
+}
+
+static thaw_status check_data_fits(const model_config *c, const thaw_recipe *r, const dataset *d)
+{
+    const int64_t scale = THAW_MAX(r->loader.scale, 1);
+    const int64_t channels = r->loader.channels > 0 ? r->loader.channels : d->channels;
+
+    if (d->height * scale != c->height || d->width * scale != c->width || channels != c->channels)
+        return thaw_fail(THAW_E_SHAPE,
+                         "the network takes images of %lld x %lld x %lld, but the data gives %lld "
+                         "x %lld x %lld; set "
+                         "'data.scale' or 'data.channels', or the network's size",
+                         (long long)c->height, (long long)c->width, (long long)c->channels,
+                         (long long)(d->height * scale), (long long)(d->width * scale),
+                         (long long)channels);
+    if (d->n_classes > c->n_classes)
+        return thaw_fail(
+            THAW_E_SHAPE,
+            "the data has %d classes, but the network only %lld; set 'model.num_classes = %d'",
+            d->n_classes, (long long)c->n_classes, d->n_classes);
+    return THAW_OK;
+}
+
+/* The folder a network comes from: `weights` given by the caller, else the recipe's; and the file
+ * in it. */
+static thaw_status weights_place(char **folder, char **file, const thaw_recipe *r,
+                                 const char *weights)
+{
+    const char *path = weights ? weights : r->model_path;
+
+    *folder = *file = NULL;
+    if (!path)
+        return THAW_OK;
+    if (os_kind_of(path) == OS_FOLDER) {
+        *folder = thaw__strdup(path);
+        *file = os_path(path, "model.safetensors");
+    } else {
+        *file = thaw__strdup(path);
+    }
+    if (!*file)
+        return thaw_fail(THAW_E_NOMEM, "out of memory for the path of the weights");
+    return THAW_OK;
+}
+
+static thaw_status make_params(job *j)
+{
+    THAW_CHECK(params_create(&j->params, j->recipe->real));
+    for (int i = 0; i < j->model->n_tensors; i++) {
+        const model_tensor *t = &j->model->tensor[i];
+
+        THAW_CHECK(params_add(j->params, t->name, &t->shape, t->dtype, t->buffer));
+    }
+    return THAW_OK;
+}
+
+static thaw_status open_model(job *j, const char *weights)
+{
+    const thaw_recipe *r = j->recipe;
+    model_config c = {.n_classes = 0};
+    char *folder = NULL, *file = NULL;
+    thaw_status status;
+
+    THAW_TRY(weights_place(&folder, &file, r, weights));
+    if (folder)
+        THAW_TRY(model_folder_config(&c, folder));
+    if (!weights || !folder)
+        merge_config(&c, r, j->train);
+    if (!c.arch[0]) {
+        status = thaw_fail(THAW_E_RECIPE, "%s: [model] needs 'path' or 'arch'", r->name);
+        goto done;
+    }
+    THAW_TRY(model_create(&j->model, &c, r->real));
+    if (j->train)
+        THAW_TRY(check_data_fits(&j->model->config, r, j->train));
+    THAW_TRY(make_params(j));
+    weights_start(j->params, j->model, r);
+    if (file)
+        THAW_TRY(weights_load(&j->load_note, j->params, j->model, file));
+done:
+    thaw__free(folder);
+    thaw__free(file);
+    return status;
+}
+
+/* ----------------------------------------------------------------------------------------------
+ * schedule */
+
+static thaw_status add_change(thaw_schedule *s, const recipe_change *c)
+{
+    const char *const *patterns = (const char *const *)c->pattern;
+
+    if (c->kind == CHANGE_FREEZE)
+        return thaw_schedule_freeze(s, patterns, c->n_patterns);
+    if (c->kind == CHANGE_UNFREEZE)
+        return thaw_schedule_unfreeze(s, patterns, c->n_patterns);
+    return thaw_schedule_coefficient(s, c->coefficient, patterns, c->n_patterns);
+}
+
+static thaw_status open_schedule(job *j)
+{
+    const thaw_recipe *r = j->recipe;
+
+    THAW_CHECK(thaw_schedule_create(&j->schedule, j->model->tree));
+    thaw_schedule_frozen_norm_eval(j->schedule, r->frozen_norm_eval);
+    thaw_schedule_set_sizes(j->schedule, j->steps_per_epoch, r->loader.batch * r->accumulate, 0);
+    for (int p = 0; p < r->n_phases; p++) {
+        THAW_CHECK(thaw_schedule_add_phase(j->schedule, &r->phase[p].options));
+        for (int c = 0; c < r->phase[p].n_changes; c++)
+            THAW_CHECK(add_change(j->schedule, &r->phase[p].change[c]));
+    }
+    return thaw_schedule_seal(j->schedule);
+}
+
+/* An update never crosses the end of an epoch: the last one may have fewer micro-batches. */
+static int64_t count_steps_per_epoch(const job *j)
+{
+    const thaw_recipe *r = j->recipe;
+    const int64_t n = j->train ? j->train->n : 1;
+    const int64_t batches = (n + r->loader.batch - 1) / r->loader.batch;
+
+    return (batches + r->accumulate - 1) / r->accumulate;
+}
+
+/* ----------------------------------------------------------------------------------------------
+ * all of it */
+
+thaw_status job_open(job **out, const thaw_recipe *recipe, const thaw_run_options *options,
+                     const char *weights, unsigned needs)
+{
+    const exec_ops *ops = recipe->executor;
+    thaw_status status = THAW_OK;
+    job *j = thaw__new(1, sizeof *j);
+
+    if (!j)
+        return thaw_fail(THAW_E_NOMEM, "out of memory for a run");
+    j->recipe = recipe;
+    j->options = options;
+    j->threads = options->threads > 0 ? options->threads : os_processors();
+    if (options->executor) {
+        ops = exec_find(options->executor);
+        if (!ops) {
+            status = thaw_fail(THAW_E_USAGE, "unknown executor '%s'; there are 'dnn' and 'ref'",
+                               options->executor);
+            goto done;
+        }
+    }
+    if (needs & JOB_DATA)
+        THAW_TRY(open_data(j));
+    j->steps_per_epoch = count_steps_per_epoch(j);
+    THAW_TRY(open_model(j, weights));
+    THAW_TRY(open_schedule(j));
+    if (needs & JOB_EXEC)
+        THAW_TRY(exec_open(&j->exec, ops, j->params, j->threads));
+    *out = j;
+    j = NULL;
+done:
+    job_close(j);
+    return status;
+}
+
+void job_close(job *j)
+{
+    if (!j)
+        return;
+    exec_close(j->exec);
+    thaw_schedule_destroy(j->schedule);
+    params_destroy(j->params);
+    model_destroy(j->model);
+    dataset_destroy(j->test);
+    dataset_destroy(j->valid);
+    dataset_destroy(j->train);
+    thaw__free(j->source);
+    thaw__free(j->load_note);
+    thaw__free(j);
+}

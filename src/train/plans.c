@@ -1,0 +1,108 @@
+/*
+ * plans.c - compiled plans by purpose and batch size, awake as long as they are used. A plan
+ * depends on nothing but the effect's plan digest, the batch and the purpose, so asking again is
+ * free.
+ */
+#include "train/train.h"
+
+static void entry_done(plan_entry *e)
+{
+    exec_sleep(e->session);
+    plan_destroy(e->plan);
+    *e = (plan_entry){0};
+}
+
+static void drop_entry(plans *cache, int i)
+{
+    entry_done(&cache->entry[i]);
+    cache->entry[i] = cache->entry[--cache->n];
+    cache->entry[cache->n] = (plan_entry){0};
+}
+
+void plans_drop_training(plans *cache, uint64_t keep_digest)
+{
+    for (int i = cache->n - 1; i >= 0; i--)
+        if (cache->entry[i].training && cache->entry[i].digest != keep_digest)
+            drop_entry(cache, i);
+}
+
+void plans_done(plans *cache)
+{
+    while (cache->n > 0)
+        drop_entry(cache, cache->n - 1);
+}
+
+static int oldest_entry(const plans *cache)
+{
+    int oldest = 0;
+
+    for (int i = 1; i < cache->n; i++)
+        if (cache->entry[i].used < cache->entry[oldest].used)
+            oldest = i;
+    return oldest;
+}
+
+thaw_status plans_compile(plan **out, job *j, const thaw_effect *effect, int64_t n,
+                          const optim_hyper *hyper)
+{
+    const thaw_recipe *r = j->recipe;
+    size_t *bytes = thaw__new((size_t)j->params->n, sizeof *bytes);
+    plan_update *rows = NULL;
+    plan_request request = PLAN_REQUEST_INIT;
+    thaw_status status = THAW_OK;
+
+    if (!bytes)
+        return thaw_fail(THAW_E_NOMEM, "out of memory for a plan");
+    for (int i = 0; i < j->params->n; i++)
+        bytes[i] = j->params->item[i].bytes;
+    if (effect)
+        THAW_TRY(optim_rows(&rows, &request.n_update, j->params, r->rule, hyper, effect));
+    request.model = j->model->graph;
+    request.output = j->model->output;
+    request.effect = effect;
+    request.training = effect != NULL;
+    request.loss_op = r->loss;
+    request.loss_attrs = r->loss_attrs;
+    request.batch = n;
+    request.n_params = j->params->n;
+    request.param_bytes = bytes;
+    request.update = rows;
+    if (j->exec) {
+        request.scratch = exec_scratch;
+        request.scratch_user = j->exec;
+    }
+    THAW_TRY(plan_compile(out, &request));
+done:
+    thaw__free(rows);
+    thaw__free(bytes);
+    return status;
+}
+
+thaw_status plans_get(const plan_entry **out, plans *cache, job *j, const thaw_effect *effect,
+                      int64_t n, const optim_hyper *hyper)
+{
+    const uint64_t digest = effect ? effect->plan_digest : 0;
+    plan_entry e = {
+        .digest = digest, .batch = n, .training = effect != NULL, .used = ++cache->clock};
+
+    for (int i = 0; i < cache->n; i++) {
+        plan_entry *have = &cache->entry[i];
+
+        if (have->training == e.training && have->batch == n && have->digest == digest) {
+            have->used = cache->clock;
+            *out = have;
+            return THAW_OK;
+        }
+    }
+    if (cache->n == PLANS_MOST)
+        drop_entry(cache, oldest_entry(cache));
+    THAW_CHECK(plans_compile(&e.plan, j, effect, n, hyper));
+    const thaw_status status = exec_wake(&e.session, j->exec, e.plan);
+    if (status != THAW_OK) {
+        plan_destroy(e.plan);
+        return status;
+    }
+    cache->entry[cache->n++] = e;
+    *out = &cache->entry[cache->n - 1];
+    return THAW_OK;
+}

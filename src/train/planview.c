@@ -1,0 +1,209 @@
+/*
+ * planview.c - what would happen, per phase, before anything does: who trains at which rate, for
+ * how many steps, what backward leaves out, and the memory it takes. As text for people and as JSON
+ * for programs.
+ */
+#include "train/train.h"
+
+#include <math.h>
+#include <string.h>
+
+/* One phase as it will be. */
+typedef struct phase_view {
+    int number;
+    int64_t begin, end;
+    const thaw_effect *effect;
+    double lr;
+    optim_hyper hyper;
+    plan *plan;
+} phase_view;
+
+/* Consecutive layers of one top-level module with one rate. */
+typedef struct group_run {
+    const char *top;
+    size_t top_length;
+    double lr;
+    int layers;
+    int64_t elements;
+} group_run;
+
+static size_t top_length(const char *path)
+{
+    return strcspn(path, ".");
+}
+
+static int owner(const job *j, int index)
+{
+    return thaw_tree_param_module(j->model->tree, index);
+}
+
+/* The next group of parameters with one owner, from *i on; false at the end. */
+static bool next_group(group_run *g, int *module, int *i, const job *j, const phase_view *v)
+{
+    const params *p = j->params;
+
+    while (*i < p->n_trained && !v->effect->trainable[*i])
+        (*i)++;
+    if (*i >= p->n_trained)
+        return false;
+    *module = owner(j, *i);
+    *g = (group_run){.top = thaw_tree_module_path(j->model->tree, *module),
+                     .lr = v->lr * v->effect->lr_scale[*i] * (v->effect->updated[*i] ? 1 : 0),
+                     .layers = 1};
+    g->top_length = top_length(g->top);
+    for (; *i < p->n_trained && owner(j, *i) == *module; (*i)++)
+        if (v->effect->trainable[*i])
+            g->elements += (int64_t)p->item[*i].elements;
+    return true;
+}
+
+static void print_run(text *out, const group_run *g)
+{
+    char count[32];
+
+    text_addf(out, "    %-24.*s rate ", (int)g->top_length, g->top);
+    text_add_double(out, g->lr);
+    text_pad(out, 48);
+    text_addf(out, "%12s parameters in %d layer%s\n", format_count(count, g->elements), g->layers,
+              g->layers == 1 ? "" : "s");
+}
+
+static void print_groups(text *out, const job *j, const phase_view *v)
+{
+    group_run run = {0}, g;
+    int i = 0, module;
+
+    while (next_group(&g, &module, &i, j, v)) {
+        if (run.layers > 0 && run.lr == g.lr && run.top_length == g.top_length &&
+            strncmp(run.top, g.top, g.top_length) == 0) {
+            run.layers++;
+            run.elements += g.elements;
+            continue;
+        }
+        if (run.layers > 0)
+            print_run(out, &run);
+        run = g;
+    }
+    if (run.layers > 0)
+        print_run(out, &run);
+    else
+        text_add(out, "    nothing trains\n");
+}
+
+static int64_t count_elements(const job *j, const thaw_effect *effect)
+{
+    int64_t n = 0;
+
+    for (int i = 0; i < j->params->n_trained; i++)
+        if (!effect || effect->trainable[i])
+            n += (int64_t)j->params->item[i].elements;
+    return n;
+}
+
+static void print_memory(text *out, const plan *p)
+{
+    char peak[32], arena[32], weights[32], grads[32], state[32];
+
+    text_addf(out,
+              "    memory: %s at its peak: activations and scratch %s, weights %s, gradients %s, "
+              "optimizer %s\n",
+              format_bytes(peak, plan_peak_bytes(p)),
+              format_bytes(arena, p->arena_bytes + p->input_bytes),
+              format_bytes(weights, p->param_bytes), format_bytes(grads, p->grad_bytes),
+              format_bytes(state, p->state_bytes));
+}
+
+static void print_phase(text *out, const job *j, const phase_view *v, bool steps)
+{
+    char trainable[32], all[32];
+    const int64_t n = count_elements(j, v->effect), total = count_elements(j, NULL);
+
+    text_addf(out, "phase %d of %d: %s, steps %lld to %lld\n", v->number + 1,
+              thaw_schedule_n_phases(j->schedule), thaw_schedule_phase_name(j->schedule, v->number),
+              (long long)v->begin, (long long)v->end);
+    text_addf(out, "    trains %s of %s parameters (%.1f%%)\n", format_count(trainable, n),
+              format_count(all, total), 100.0 * (double)n / (double)THAW_MAX(total, 1));
+    print_groups(out, j, v);
+    text_addf(out,
+              "    backward: %d of %d forward steps need none; %d parameters have no gradient\n",
+              v->plan->n_backward_pruned, v->plan->n_forward, v->plan->n_pruned_grads);
+    text_addf(out, "    plan: %d steps forward, %d backward, %d updates, batch %lld\n",
+              v->plan->n_forward, v->plan->n_step - v->plan->n_forward, v->plan->n_update,
+              (long long)v->plan->batch);
+    print_memory(out, v->plan);
+    if (steps)
+        plan_dump(out, v->plan);
+}
+
+static void print_phase_json(text *out, const job *j, const phase_view *v, bool steps)
+{
+    group_run g;
+    int i = 0, module, shown = 0;
+
+    text_addf(out, "%s\n  {\"phase\": %d, \"name\": ", v->number ? "," : "", v->number + 1);
+    text_add_json_string(out, thaw_schedule_phase_name(j->schedule, v->number));
+    text_addf(
+        out,
+        ", \"begin\": %lld, \"end\": %lld, \"trainable\": %lld, \"total\": %lld, \"groups\": [",
+        (long long)v->begin, (long long)v->end, (long long)count_elements(j, v->effect),
+        (long long)count_elements(j, NULL));
+    while (next_group(&g, &module, &i, j, v)) {
+        text_add(out, shown++ ? ", {\"layer\": " : "{\"layer\": ");
+        text_add_json_string(out, thaw_tree_module_path(j->model->tree, module));
+        text_add(out, ", \"lr\": ");
+        text_add_json_double(out, g.lr);
+        text_addf(out, ", \"elements\": %lld}", (long long)g.elements);
+    }
+    text_addf(out, "], \"forward\": %d, \"backward\": %d, \"peak_bytes\": %zu", v->plan->n_forward,
+              v->plan->n_step - v->plan->n_forward, plan_peak_bytes(v->plan));
+    if (steps) {
+        text_add(out, ", \"plan\": ");
+        plan_dump_json(out, v->plan);
+    }
+    text_add(out, "}");
+}
+
+static thaw_status view_phase(phase_view *v, job *j)
+{
+    const thaw_recipe *r = j->recipe;
+    thaw_progress progress = {0};
+    const recipe_phase *rates;
+
+    thaw_schedule_phase_span(&v->begin, &v->end, j->schedule, &progress, v->number);
+    progress.iteration = v->begin;
+    THAW_CHECK(thaw_schedule_effect(&v->effect, j->schedule, &progress));
+    rates = &r->phase[v->effect->built_phase];
+    v->lr = isnan(rates->lr) ? r->lr : rates->lr;
+    v->hyper = r->hyper;
+    return plans_compile(&v->plan, j, v->effect, r->loader.batch, &v->hyper);
+}
+
+thaw_status plan_view(text *out, job *j, bool steps, bool json)
+{
+    const int n = thaw_schedule_n_phases(j->schedule);
+    plan *before = NULL;
+    thaw_status status = THAW_OK;
+
+    if (json)
+        text_add(out, "{\"phases\": [");
+    for (int p = 0; p < n; p++) {
+        phase_view v = {.number = p};
+
+        THAW_TRY(view_phase(&v, j));
+        if (json)
+            print_phase_json(out, j, &v, steps);
+        else
+            print_phase(out, j, &v, steps);
+        if (!json && before) {
+            text_add(out, "    ");
+            plan_compare(out, before, v.plan);
+        }
+        plan_destroy(before);
+        before = v.plan;
+    }
+    if (json)
+        text_add(out, "\n]}\n");
+done:
+    plan_destroy(before);
+    return status;
+}

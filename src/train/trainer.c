@@ -1,0 +1,507 @@
+/*
+ * trainer.c - the loop: what is the effect now; if it is new, migrate and compile; one update;
+ * evaluate, save, stop.
+ *
+ * Whether a phase begins is asked before every step and never remembered as an event, so a resume,
+ * a skipped step or two triggers at once cannot lose one.
+ */
+#include "train/train.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#define MOST_SKIPPED 10 /* non-finite steps in a row that end a run */
+
+static thaw_progress progress_of(const trainer *t)
+{
+    return (thaw_progress){
+        .iteration = t->state.iteration, .fired = t->state.fired, .n_fired = t->state.n_fired};
+}
+
+static const recipe_phase *phase_of(const trainer *t, int phase)
+{
+    return &t->job->recipe->phase[phase];
+}
+
+/* ----------------------------------------------------------------------------------------------
+ * change of phase */
+
+/* Updates that the curve in force is planned for: until the next phase that rebuilds the optimizer.
+ */
+static int64_t plan_curve(const trainer *t)
+{
+    const thaw_progress now = progress_of(t);
+    int64_t begin, end = t->total;
+
+    for (int p = t->effect->phase + 1; p < thaw_schedule_n_phases(t->job->schedule); p++)
+        if (phase_of(t, p)->options.optimizer == THAW_OPTIMIZER_REBUILD) {
+            thaw_schedule_phase_span(&end, &begin, t->job->schedule, &now, p);
+            break;
+        }
+    return end - t->effect->built_at;
+}
+
+/* Rates of the phase in force: its own where it says so, else the recipe's. */
+static void set_rates(trainer *t)
+{
+    const thaw_recipe *r = t->job->recipe;
+    const recipe_phase *p = phase_of(t, t->effect->built_phase);
+    const recipe_curve *c = p->curve ? p->curve : &r->curve;
+
+    t->hyper = r->hyper;
+    if (!isnan(p->weight_decay))
+        t->hyper.weight_decay = p->weight_decay;
+    t->base_lr = isnan(p->lr) ? r->lr : p->lr;
+    t->curve = (curve_config){.rule = c->rule,
+                              .warmup = c->warmup,
+                              .step_size = c->step_size,
+                              .gamma = c->gamma,
+                              .least = c->least,
+                              .per_epoch = c->per_epoch,
+                              .updates_per_epoch = (double)t->job->steps_per_epoch};
+    t->curve_total = plan_curve(t);
+}
+
+static double rate_now(const trainer *t)
+{
+    return t->base_lr * curve_at(&t->curve, t->state.updates, t->curve_total);
+}
+
+static void count_trainable(thaw_event *e, const trainer *t)
+{
+    const params *p = t->job->params;
+    const double lr = rate_now(t);
+
+    e->lr = lr;
+    e->lr_least = INFINITY;
+    for (int i = 0; i < p->n_trained; i++) {
+        e->total += (int64_t)p->item[i].elements;
+        if (!t->effect->trainable[i])
+            continue;
+        e->trainable += (int64_t)p->item[i].elements;
+        e->lr_least = fmin(e->lr_least, lr * t->effect->lr_scale[i]);
+        e->lr_most = fmax(e->lr_most, lr * t->effect->lr_scale[i]);
+    }
+    if (e->trainable == 0)
+        e->lr_least = 0;
+}
+
+static void describe_change(text *out, const optim_report *r, double compile_seconds)
+{
+    const struct {
+        int n;
+        const char *what;
+    } row[] = {{r->kept, "kept"},
+               {r->made, "new"},
+               {r->resumed, "taken up again"},
+               {r->parked, "set aside"},
+               {r->dropped, "dropped"}};
+    int shown = 0;
+
+    text_add(out, "optimizer state: ");
+    for (size_t i = 0; i < THAW_COUNT(row); i++)
+        if (row[i].n > 0)
+            text_addf(out, "%s%d %s", shown++ ? ", " : "", row[i].n, row[i].what);
+    text_addf(out, "%s; plan ready in %.0f ms", shown ? "" : "none", compile_seconds * 1e3);
+}
+
+static thaw_status announce_phase(trainer *t, const optim_report *report, double seconds,
+                                  const plan_entry *e)
+{
+    thaw_event event = {.kind = THAW_EVENT_PHASE, .planned_bytes = plan_peak_bytes(e->plan)};
+    text words = TEXT_INIT;
+
+    count_trainable(&event, t);
+    describe_change(&words, report, seconds);
+    if (event.trainable == 0)
+        text_add(&words, "; every parameter is frozen: nothing will be learned");
+    event.text = words.data;
+    trainer_tell(t, &event);
+    text_done(&words);
+    return THAW_OK;
+}
+
+static void begin_phase_clocks(trainer *t, bool resumed)
+{
+    if (!resumed) {
+        t->state.phase_best = NAN;
+        t->state.phase_stale = 0;
+        t->state.phase_seconds = 0;
+        t->state.phase_images = 0;
+        t->state.phase_skipped = 0;
+    }
+    t->phase_begun = t->rate_time = os()->monotonic();
+    t->rate_images = 0;
+    t->rate = 0;
+}
+
+/* A phase counted in epochs begins at the start of one; the rest of an epoch that steps left open
+ * is not used. */
+static void align_epoch(trainer *t)
+{
+    if (t->job->recipe->loader.wrap || t->state.index == 0 ||
+        phase_of(t, t->effect->phase)->options.unit != THAW_EPOCHS)
+        return;
+    t->state.epoch++;
+    t->state.index = 0;
+}
+
+static thaw_status change_effect(trainer *t, const thaw_effect *effect, bool resumed)
+{
+    const double begun = os()->monotonic();
+    const bool rebuild = effect->built_at != t->state.built_at;
+    const bool new_phase = effect->phase != t->phase;
+    const plan_entry *e;
+    optim_report report;
+
+    t->effect = effect;
+    if (rebuild) {
+        t->state.built_at = effect->built_at;
+        t->state.updates = 0;
+    }
+    set_rates(t);
+    THAW_CHECK(
+        optim_migrate(&report, t->job->params, t->job->recipe->rule, &t->hyper, effect, rebuild));
+    plans_drop_training(&t->plans, effect->plan_digest);
+    THAW_CHECK(plans_get(&e, &t->plans, t->job, effect,
+                         THAW_MIN(t->job->recipe->loader.batch, t->job->train->n), &t->hyper));
+    if (!new_phase)
+        return THAW_OK;
+    t->phase = effect->phase;
+    begin_phase_clocks(t, resumed);
+    if (!resumed) {
+        align_epoch(t);
+        THAW_CHECK(loader_seek(t->loader, t->state.epoch, t->state.index));
+    }
+    return announce_phase(t, &report, os()->monotonic() - begun, e);
+}
+
+/* ----------------------------------------------------------------------------------------------
+ * evaluating */
+
+static void judge_metric(trainer *t, double metric, thaw_event *event)
+{
+    run_state *s = &t->state;
+    const double least_gain = t->phase >= 0 ? phase_of(t, t->phase)->options.until_min_change : 0;
+
+    if (isnan(s->best) || metric > s->best) {
+        event->best = true;
+        s->best = metric;
+        s->best_iteration = s->iteration;
+    }
+    if (isnan(s->phase_best) || metric > s->phase_best + least_gain) {
+        s->phase_best = metric;
+        s->phase_stale = 0;
+    } else {
+        s->phase_stale++;
+    }
+}
+
+static thaw_status evaluate_split(trainer *t, const char *split)
+{
+    thaw_event event = {.kind = THAW_EVENT_EVAL, .split = split, .metric_name = "accuracy"};
+    dataset *d = job_split(t->job, split);
+    eval_sums sums;
+
+    if (!d)
+        return THAW_OK;
+    THAW_CHECK(evaluate(&sums, NULL, &t->plans, t->job, d));
+    event.loss = sums.loss;
+    event.metric = (double)sums.hits / (double)sums.n;
+    event.seconds = sums.seconds;
+    event.rate = (double)sums.n / sums.seconds;
+    if (strcmp(split, "valid") == 0) {
+        t->state.last_loss = sums.loss;
+        t->state.last_metric = event.metric;
+        t->evaluated_iteration = t->state.iteration;
+        judge_metric(t, event.metric, &event);
+        if (event.best)
+            THAW_CHECK(state_save_best(t));
+    }
+    trainer_tell(t, &event);
+    return THAW_OK;
+}
+
+/* ----------------------------------------------------------------------------------------------
+ * stepping */
+
+static void measure_rate(trainer *t, const update *u)
+{
+    const double now = os()->monotonic();
+
+    t->rate_images += u->samples;
+    if (now - t->rate_time < 0.5 && t->rate > 0)
+        return;
+    if (now > t->rate_time)
+        t->rate = (double)t->rate_images / (now - t->rate_time);
+    t->rate_time = now;
+    t->rate_images = 0;
+}
+
+static double estimate_left(const trainer *t)
+{
+    const double per_step = (double)(t->job->recipe->loader.batch * t->job->recipe->accumulate);
+
+    return t->rate > 0 ? (double)(t->total - t->state.iteration) * per_step / t->rate : -1;
+}
+
+static void tell_step(trainer *t, const update *u)
+{
+    thaw_event event = {.kind = THAW_EVENT_STEP,
+                        .loss = u->loss,
+                        .grad_norm = u->grad_norm,
+                        .lr = u->lr,
+                        .metric = t->state.last_metric,
+                        .metric_name = "accuracy",
+                        .rate = t->rate,
+                        .seconds_left = estimate_left(t),
+                        .skipped = u->applied ? 0 : t->state.skipped_in_row};
+
+    trainer_tell(t, &event);
+}
+
+static void tell_phase_end(trainer *t)
+{
+    const double seconds = t->state.phase_seconds + os()->monotonic() - t->phase_begun;
+    thaw_event event = {.kind = THAW_EVENT_PHASE_END,
+                        .loss = t->state.last_loss,
+                        .metric = t->state.last_metric,
+                        .metric_name = "accuracy",
+                        .seconds = seconds,
+                        .rate = (double)t->state.phase_images / seconds,
+                        .skipped = t->state.phase_skipped};
+
+    count_trainable(&event, t);
+    trainer_tell(t, &event);
+}
+
+static void tell_text(trainer *t, thaw_event_kind kind, const char *words)
+{
+    thaw_event event = {.kind = kind, .text = words};
+
+    trainer_tell(t, &event);
+}
+
+static thaw_status save(trainer *t)
+{
+    if (!t->options->run || t->saved_iteration == t->state.iteration)
+        return THAW_OK;
+    THAW_CHECK(state_save(t));
+    t->saved_iteration = t->state.iteration;
+    t->saved_at = os()->monotonic();
+    return THAW_OK;
+}
+
+static bool save_due(const trainer *t, const update *u)
+{
+    const thaw_recipe *r = t->job->recipe;
+
+    return (r->save_steps > 0 && t->state.iteration % r->save_steps == 0) ||
+           (r->save_epochs > 0 && u->epoch_ended && t->state.epoch % r->save_epochs == 0) ||
+           os()->monotonic() - t->saved_at >= r->save_seconds;
+}
+
+/* The phase of the step just made has no further step. */
+static bool phase_ended(const trainer *t)
+{
+    const thaw_progress now = progress_of(t);
+
+    return t->state.iteration >= t->total ||
+           thaw_schedule_phase_at(t->job->schedule, &now) != t->phase;
+}
+
+/* Ends the phase when its metric has stopped improving: the decision becomes part of the progress.
+ */
+static thaw_status fire_until(trainer *t)
+{
+    const thaw_phase_options *o = &phase_of(t, t->phase)->options;
+    run_state *s = &t->state;
+    thaw_fired *grown;
+
+    if (!o->until_metric || s->phase_stale < o->until_patience || phase_ended(t))
+        return THAW_OK;
+    grown = thaw__resize(s->fired, (size_t)s->n_fired + 1, sizeof *grown);
+    if (!grown)
+        return thaw_fail(THAW_E_NOMEM, "out of memory for the list of ended phases");
+    s->fired = grown;
+    s->fired[s->n_fired++] = (thaw_fired){.phase = t->phase, .iteration = s->iteration};
+    return THAW_OK;
+}
+
+static void find_total(trainer *t)
+{
+    const thaw_progress now = progress_of(t);
+    int64_t begin;
+
+    thaw_schedule_phase_span(&begin, &t->total, t->job->schedule, &now,
+                             thaw_schedule_n_phases(t->job->schedule) - 1);
+}
+
+static bool stop_requested(const trainer *t)
+{
+    return t->stop || (t->options->stop && *t->options->stop);
+}
+
+static thaw_status after_update(trainer *t, const update *u)
+{
+    const thaw_recipe *r = t->job->recipe;
+
+    measure_rate(t, u);
+    tell_step(t, u);
+    if (t->state.skipped_in_row >= MOST_SKIPPED)
+        return thaw_fail(
+            THAW_E_NUMERIC,
+            "step %lld: the loss or its gradient was not finite %d times in a row; try a smaller "
+            "'optimizer.lr' or set 'optimizer.clip_norm'",
+            (long long)t->state.iteration, MOST_SKIPPED);
+    if (u->epoch_ended && r->eval_every > 0 && t->state.epoch % r->eval_every == 0) {
+        THAW_CHECK(evaluate_split(t, "valid"));
+        THAW_CHECK(fire_until(t));
+        find_total(t);
+    }
+    if (phase_ended(t)) {
+        if (t->evaluated_iteration != t->state.iteration)
+            THAW_CHECK(evaluate_split(t, "valid"));
+        tell_phase_end(t);
+        if (r->save_on_phase)
+            return save(t);
+    }
+    return save_due(t, u) ? save(t) : THAW_OK;
+}
+
+static thaw_status one_step(trainer *t)
+{
+    const thaw_progress now = progress_of(t);
+    const thaw_effect *effect = NULL;
+    update u;
+
+    THAW_CHECK(thaw_schedule_effect(&effect, t->job->schedule, &now));
+    if (!t->effect || effect->digest != t->effect->digest || effect->phase != t->phase)
+        THAW_CHECK(change_effect(t, effect, false));
+    THAW_CHECK(trainer_update(&u, t));
+    return after_update(t, &u);
+}
+
+/* ---------------------------------------------------------------------------------------------- a
+ * run */
+
+static void tell_run(trainer *t)
+{
+    thaw_event event = {
+        .kind = THAW_EVENT_RUN,
+        .baseline = t->job->valid && t->job->valid->label ? dataset_majority(t->job->valid) : 0};
+    text words = TEXT_INIT;
+
+    for (int i = 0; i < t->job->params->n_trained; i++)
+        event.total += (int64_t)t->job->params->item[i].elements;
+    text_addf(&words, "%s, %s; data: %s", t->job->model->config.arch,
+              t->job->recipe->model_path ? t->job->recipe->model_path : "random start",
+              t->job->train->description ? t->job->train->description : "the caller's");
+    if (t->job->load_note && t->job->load_note[0])
+        text_addf(&words, "; %s", t->job->load_note);
+    event.text = words.data;
+    trainer_tell(t, &event);
+    text_done(&words);
+}
+
+/* The state at which a resumed run stands belongs to a phase that has begun already. */
+static thaw_status take_up_phase(trainer *t)
+{
+    const thaw_progress now = progress_of(t);
+    const thaw_effect *effect = NULL;
+    int64_t begin, end;
+
+    THAW_CHECK(thaw_schedule_effect(&effect, t->job->schedule, &now));
+    thaw_schedule_phase_span(&begin, &end, t->job->schedule, &now, effect->phase);
+    return change_effect(t, effect, t->state.iteration > begin);
+}
+
+/* One note a line. */
+static void tell_notes(trainer *t)
+{
+    char *line = t->note.data;
+
+    while (line && *line) {
+        char *end = strchr(line, '\n');
+
+        if (end)
+            *end = '\0';
+        tell_text(t, THAW_EVENT_NOTE, line);
+        line = end ? end + 1 : NULL;
+    }
+    text_done(&t->note);
+}
+
+static thaw_status finish(trainer *t)
+{
+    THAW_CHECK(save(t));
+    if (!job_split(t->job, "test"))
+        return THAW_OK;
+    return evaluate_split(t, "test");
+}
+
+thaw_status trainer_run(trainer *t)
+{
+    thaw_status status = THAW_OK;
+
+    tell_run(t);
+    tell_notes(t);
+    if (t->state.iteration == 0 && t->job->recipe->eval_at_start)
+        THAW_TRY(evaluate_split(t, "valid"));
+    if (t->state.iteration > 0 && t->state.iteration < t->total)
+        THAW_TRY(take_up_phase(t));
+    while (t->state.iteration < t->total) {
+        if (stop_requested(t)) {
+            THAW_TRY(save(t));
+            tell_text(t, THAW_EVENT_END, "stopped on request");
+            status = thaw_fail(THAW_E_STOPPED, "stopped on request after step %lld of %lld%s",
+                               (long long)t->state.iteration, (long long)t->total,
+                               t->options->run ? "; resume goes on from there" : "");
+            goto done;
+        }
+        THAW_TRY(one_step(t));
+    }
+    THAW_TRY(finish(t));
+    tell_text(t, THAW_EVENT_END, "finished");
+done:
+    return status;
+}
+
+thaw_status trainer_create(trainer **out, job *j)
+{
+    loader_options loading = j->recipe->loader;
+    trainer *t = thaw__new(1, sizeof *t);
+    thaw_status status;
+
+    if (!t)
+        return thaw_fail(THAW_E_NOMEM, "out of memory for the trainer");
+    t->job = j;
+    t->options = j->options;
+    t->state = (run_state)RUN_STATE_INIT;
+    t->phase = t->events_fd = -1;
+    t->saved_iteration = t->evaluated_iteration = -1;
+    t->saved_at = os()->monotonic();
+    find_total(t);
+    loading.seed = (uint64_t)j->recipe->seed;
+    THAW_TRY(loader_create(&t->loader, j->train, &loading));
+    *out = t;
+    t = NULL;
+done:
+    trainer_destroy(t);
+    return status;
+}
+
+void trainer_destroy(trainer *t)
+{
+    if (!t)
+        return;
+    plans_done(&t->plans);
+    loader_destroy(t->loader);
+    params_snapshot_destroy(t->undo);
+    thaw__free(t->state.fired);
+    text_done(&t->note);
+    if (t->events_fd >= 0)
+        os_close(t->events_fd);
+    thaw__free(t);
+}

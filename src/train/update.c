@@ -1,0 +1,92 @@
+/*
+ * update.c - one update of the parameters: micro-batches, the finiteness check, clipping, the
+ * optimizer.
+ *
+ * Gradients are summed over the update's targets and divided by their number as the optimizer reads
+ * them, so micro-batches of any sizes weigh their samples equally. A step whose loss or gradient is
+ * not finite leaves no trace but its count: the running statistics it moved are put back.
+ */
+#include "train/train.h"
+
+#include <math.h>
+
+#define SMOOTHING 0.95 /* weight of the past in the smoothed loss */
+
+static void advance_data(run_state *s, const dataset *d, const batch *b, bool wrap)
+{
+    const int64_t next = b->index + b->n;
+
+    s->images += b->n;
+    s->phase_images += b->n;
+    s->epoch = b->epoch;
+    s->index = next;
+    if (wrap || b->last) {
+        s->epoch += next / d->n;
+        s->index = next % d->n;
+    }
+}
+
+/* Forward and backward over the update's micro-batches; sums of losses and targets. */
+static thaw_status run_micro_batches(double *loss, double *valid, update *u, trainer *t)
+{
+    const thaw_recipe *r = t->job->recipe;
+
+    for (int64_t k = 0; k < r->accumulate && !u->epoch_ended; k++) {
+        const batch *b;
+        const plan_entry *e;
+
+        THAW_CHECK(loader_next(&b, t->loader));
+        THAW_CHECK(plans_get(&e, &t->plans, t->job, t->effect, b->n, &t->hyper));
+        THAW_CHECK(run_batch(e, t->job, b, k > 0));
+        *loss += read_scalar(e, e->plan->results.loss);
+        *valid += read_scalar(e, e->plan->results.valid);
+        advance_data(&t->state, t->job->train, b, r->loader.wrap);
+        u->samples += b->n;
+        u->epoch_ended = b->last;
+    }
+    return THAW_OK;
+}
+
+static void smooth_loss(run_state *s, double loss)
+{
+    s->loss_smoothed =
+        isnan(s->loss_smoothed) ? loss : SMOOTHING * s->loss_smoothed + (1 - SMOOTHING) * loss;
+}
+
+static void apply(trainer *t, update *u, double valid)
+{
+    const thaw_recipe *r = t->job->recipe;
+    const double clip = optim_clip_factor(u->grad_norm, r->clip_norm);
+
+    optim_step(t->job->params, r->rule, &t->hyper, t->effect, u->lr, clip / valid, t->job->threads);
+    t->state.updates++;
+    t->state.skipped_in_row = 0;
+    smooth_loss(&t->state, u->loss);
+}
+
+static void skip(trainer *t)
+{
+    params_snapshot_restore(t->undo, t->job->params);
+    t->state.skipped++;
+    t->state.phase_skipped++;
+    t->state.skipped_in_row++;
+}
+
+thaw_status trainer_update(update *u, trainer *t)
+{
+    double loss = 0, valid = 0;
+
+    *u = (update){0};
+    THAW_CHECK(params_snapshot_take(&t->undo, t->job->params, true));
+    THAW_CHECK(run_micro_batches(&loss, &valid, u, t));
+    u->lr = t->base_lr * curve_at(&t->curve, t->state.updates, t->curve_total);
+    u->loss = loss / valid;
+    u->grad_norm = optim_grad_norm(t->job->params, 1 / valid);
+    u->applied = isfinite(u->loss) && isfinite(u->grad_norm);
+    if (u->applied)
+        apply(t, u, valid);
+    else
+        skip(t);
+    t->state.iteration++;
+    return THAW_OK;
+}
