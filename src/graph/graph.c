@@ -230,7 +230,6 @@ thaw_status graph_clone(graph **out, const graph *from, int64_t batch, int64_t l
     THAW_TRY(graph_create(&g, from->real));
     for (size_t v = 0; v < from->n_values; v++)
         THAW_TRY(clone_value(g, from, v, batch, length));
-    g->n_params = from->n_params;
     *out = g;
     g = NULL;
 done:

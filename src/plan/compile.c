@@ -23,9 +23,6 @@ static thaw_status check_request(const plan_request *r)
         return thaw_fail(THAW_E_RANGE, "a plan for a batch of %lld", (long long)r->batch);
     if (r->output < 0 || (size_t)r->output >= r->model->n_values)
         return thaw_fail(THAW_E_USAGE, "the graph has no value %d to be the output", r->output);
-    if (r->model->n_params > r->n_params)
-        return thaw_fail(THAW_E_MISMATCH, "the graph has %d tensors, the model %d",
-                         r->model->n_params, r->n_params);
     if (r->effect && r->effect->n_params > r->n_params)
         return thaw_fail(THAW_E_MISMATCH, "the effect has %d parameters, the model %d tensors",
                          r->effect->n_params, r->n_params);
@@ -38,6 +35,9 @@ static thaw_status bind(plan_build *b)
 
     THAW_CHECK(check_request(r));
     THAW_CHECK(graph_clone(&b->g, r->model, r->batch, 0));
+    if (b->g->n_params > r->n_params)
+        return thaw_fail(THAW_E_MISMATCH, "the graph has %d tensors, the model %d", b->g->n_params,
+                         r->n_params);
     b->output = r->output;
     b->loss = b->valid = b->predicted = NO_VALUE;
     b->trainable = region_alloc(b->g->region, (size_t)r->n_params, sizeof *b->trainable);
