@@ -1,0 +1,145 @@
+# Every source of the project, by name. A new file is listed here; tests/layers checks that it is.
+
+# libthaw-core: base without JSON, and the control plane. Needs PCRE2 only.
+set(THAW_CORE_SOURCES
+    src/base/mem.c
+    src/base/os.c
+    src/base/processors.c
+    src/base/rng.c
+    src/base/status.c
+    src/base/str.c
+    src/core/charname.c
+    src/core/charset.c
+    src/core/namemap.c
+    src/core/pattern.c
+    src/core/regex.c
+    src/core/select.c
+    src/core/state.c
+    src/core/tree.c)
+
+# libthaw: all the rest.
+set(THAW_REST_SOURCES
+    src/tensor/tensor.c
+    src/graph/autodiff.c
+    src/graph/flops.c
+    src/graph/graph.c
+    src/graph/infer.c
+    src/graph/ops.c
+    src/data/augment.c
+    src/data/dataset.c
+    src/data/gunzip.c
+    src/data/idx.c
+    src/data/loader.c
+    src/data/pixels.c
+    src/data/subset.c
+    src/params/params.c
+    src/ckpt/checkpoint.c
+    src/ckpt/lock.c
+    src/ckpt/manifest.c
+    src/ckpt/retain.c
+    src/ckpt/safetensors.c
+    src/ckpt/safetensors_write.c
+    src/ckpt/scan.c
+    src/ckpt/sha256.c
+    src/ckpt/verify.c
+    src/plan/compile.c
+    src/plan/dump.c
+    src/plan/memplan.c
+    src/plan/plan_verify.c
+    src/plan/prune.c
+    src/plan/rewrite.c
+    src/model/config.c
+    src/model/layers.c
+    src/model/mlp.c
+    src/model/model.c
+    src/model/resnet.c
+    src/optim/curve.c
+    src/optim/optim.c
+    src/optim/rules.c
+    src/exec/dnn.c
+    src/exec/dnn_exec.c
+    src/exec/exec.c
+    src/exec/fast.c
+    src/exec/fast_map.c
+    src/exec/fast_norm.c
+    src/exec/fast_pool.c
+    src/exec/ref.c
+    src/exec/ref_f32.c
+    src/exec/ref_f64.c
+    src/train/api.c
+    src/train/evaluate.c
+    src/train/events.c
+    src/train/job.c
+    src/train/plans.c
+    src/train/planview.c
+    src/train/recipe.c
+    src/train/recipe_keys.c
+    src/train/run_state.c
+    src/train/showview.c
+    src/train/toml.c
+    src/train/toml_utf8.c
+    src/train/toml_word.c
+    src/train/trainer.c
+    src/train/update.c
+    src/train/weights.c)
+
+# Compiled for speed (-O3).
+set(THAW_KERNEL_SOURCES
+    src/exec/fast.c
+    src/exec/fast_map.c
+    src/exec/fast_norm.c
+    src/exec/fast_pool.c
+    src/exec/ref_f32.c
+    src/exec/ref_f64.c)
+
+# The program.
+set(THAW_CLI_SOURCES
+    cli/cmd_eval.c
+    cli/cmd_help.c
+    cli/cmd_look.c
+    cli/cmd_train.c
+    cli/commands.c
+    cli/json_line.c
+    cli/main.c
+    cli/options.c
+    cli/phase_table.c
+    cli/progress.c
+    cli/say.c)
+
+# tests/NAME.c, one program each.
+set(THAW_UNIT_TESTS
+    base/test_os
+    base/test_processors
+    data/test_augment
+    data/test_dataset
+    data/test_gunzip
+    data/test_idx
+    data/test_pixels
+    data/test_subset
+    exec/test_dnn
+    exec/test_ref)
+
+# tests/NAME.sh.
+set(THAW_SCRIPT_TESTS
+    layers/headers
+    layers/layers
+    layers/mutants)
+
+# Fuzz targets; the corpus of each is tests/fuzz/corpus/NAME/.
+set(THAW_FUZZERS)
+
+# Programs that compare recorded runs and vectors.
+set(THAW_RUNNERS)
+
+# Examples of the library; run by the tests.
+set(THAW_EXAMPLES)
+
+# Examples of the control plane alone; built as C and as C++.
+set(THAW_CORE_EXAMPLES)
+
+# Benchmarks.
+set(THAW_BENCHES)
+
+# What the test programs of exec share.
+set(THAW_SHARED_TESTS_exec
+    tests/exec/op_cases.c)

@@ -1,0 +1,80 @@
+# The test programs, the runners for recorded vectors, the examples and the benchmarks.
+# Included from CMakeLists.txt where THAW_TESTS is on.
+pkg_check_modules(CMOCKA REQUIRED IMPORTED_TARGET cmocka)
+set(CMAKE_CXX_STANDARD 17)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+
+# One thread that does not spin: the same bits on any machine, and no fight for two cores.
+set(test_environment OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
+    ASAN_OPTIONS=detect_leaks=1:abort_on_error=0 UBSAN_OPTIONS=print_stacktrace=1
+    LSAN_OPTIONS=suppressions=${PROJECT_SOURCE_DIR}/tests/lsan.txt:print_suppressions=0)
+
+function(thaw_add_test name)
+    add_test(NAME ${name} COMMAND ${ARGN} WORKING_DIRECTORY ${PROJECT_BINARY_DIR})
+    set_tests_properties(${name} PROPERTIES ENVIRONMENT "${test_environment}" TIMEOUT 600)
+endfunction()
+
+# One program per source file, tests/LAYER/test_FILE.c, against the internal library.
+foreach(test ${THAW_UNIT_TESTS})
+    cmake_path(GET test FILENAME name)
+    cmake_path(GET test PARENT_PATH layer)
+    add_executable(${name} tests/${test}.c ${THAW_SHARED_TESTS_${layer}})
+    set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/tests)
+    target_include_directories(${name} PRIVATE tests)
+    target_compile_definitions(${name} PRIVATE THAW_TEST_DIR="${PROJECT_SOURCE_DIR}/tests")
+    target_link_libraries(${name} PRIVATE thaw-internal PkgConfig::CMOCKA)
+    thaw_add_test(${test} ${PROJECT_BINARY_DIR}/tests/${name})
+endforeach()
+
+# Programs beside the product: they read files given on the command line.
+foreach(source ${THAW_RUNNERS} ${THAW_BENCHES})
+    cmake_path(GET source STEM name)
+    add_executable(${name} ${source})
+    target_compile_definitions(${name} PRIVATE THAW_TEST_DIR="${PROJECT_SOURCE_DIR}/tests")
+    target_link_libraries(${name} PRIVATE thaw-internal)
+endforeach()
+
+# Examples see what a user sees. Those of the control plane are built as C++, too, and run.
+foreach(source ${THAW_EXAMPLES})
+    cmake_path(GET source STEM name)
+    add_executable(${name} ${source})
+    target_link_libraries(${name} PRIVATE thaw-static)
+    thaw_add_test(example/${name} ${name})
+endforeach()
+foreach(source ${THAW_CORE_EXAMPLES})
+    cmake_path(GET source STEM name)
+    add_executable(${name} ${source})
+    target_link_libraries(${name} PRIVATE thaw-core-shared)
+    thaw_add_test(example/${name} ${name})
+    configure_file(${source} ${PROJECT_BINARY_DIR}/${name}.cpp COPYONLY)
+    add_executable(${name}-cxx ${PROJECT_BINARY_DIR}/${name}.cpp)
+    target_link_libraries(${name}-cxx PRIVATE thaw-core-static)
+    thaw_add_test(example/${name}-cxx ${name}-cxx)
+endforeach()
+
+add_custom_target(fuzzers)
+# Fuzz targets: with libFuzzer where THAW_FUZZ is on; always as a replay of their corpus.
+foreach(source ${THAW_FUZZERS})
+    cmake_path(GET source STEM name)
+    string(REPLACE "fuzz_" "" corpus ${name})
+    if(THAW_FUZZ)
+        add_executable(${name} ${source})
+        target_link_options(${name} PRIVATE -fsanitize=fuzzer)
+    else()
+        add_executable(${name} ${source} tests/fuzz/replay.c)
+    endif()
+    set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/tests)
+    target_link_libraries(${name} PRIVATE thaw-internal)
+    add_dependencies(fuzzers ${name})
+    thaw_add_test(fuzz/${name} ${PROJECT_BINARY_DIR}/tests/${name}
+        ${PROJECT_SOURCE_DIR}/tests/fuzz/corpus/${corpus})
+endforeach()
+
+# Tests that are scripts get the source folder, the build folder and the compilers.
+foreach(script ${THAW_SCRIPT_TESTS})
+    thaw_add_test(${script} sh ${PROJECT_SOURCE_DIR}/tests/${script}.sh
+        ${PROJECT_SOURCE_DIR} ${PROJECT_BINARY_DIR})
+    set_property(TEST ${script} APPEND PROPERTY ENVIRONMENT
+        "CC=${CMAKE_C_COMPILER}" "CXX=${CMAKE_CXX_COMPILER}")
+endforeach()
