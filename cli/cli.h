@@ -1,0 +1,176 @@
+/*
+ * cli.h - the program's own parts: the table of commands, the table of options, and what shows a
+ * run on a terminal, in a log, or to another program.
+ *
+ * Stands on <thaw/thaw.h> alone, as any other user of the library. Allocates nothing: texts are
+ * those of argv, tables have fixed sizes.
+ */
+#ifndef THAW_CLI_H
+#define THAW_CLI_H
+
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include <thaw/thaw.h>
+
+#define CLI_COUNT(array) (sizeof(array) / sizeof((array)[0]))
+
+/* ----------------------------------------------------------------------------------------------
+ * options (options.c) */
+
+/* Each option's bit; a command's row says which it takes. */
+enum {
+    OPTION_SET = 1 << 0,
+    OPTION_RUN = 1 << 1,
+    OPTION_JSON = 1 << 2,
+    OPTION_THREADS = 1 << 3,
+    OPTION_EXECUTOR = 1 << 4,
+    OPTION_STEPS = 1 << 5,
+    OPTION_SPLIT = 1 << 6,
+    OPTION_RECIPE = 1 << 7,
+    OPTION_QUIET = 1 << 8,
+    OPTION_MARKDOWN = 1 << 9
+};
+
+#define CLI_MAX_OPERANDS 2
+
+/* A command line, parsed. Everything points into argv. */
+typedef struct cli_args {
+    const char *operand[CLI_MAX_OPERANDS];
+    int n_operands;
+    const char *const *sets; /* [n_sets], "key=value" */
+    int n_sets;
+    const char *run, *executor, *split, *recipe;
+    int threads;
+    bool json, steps, quiet, markdown, help;
+} cli_args;
+
+typedef struct cli_command {
+    const char *name;
+    const char *operands; /* as shown: "RECIPE" */
+    int least, most;      /* how many */
+    unsigned options;     /* bits of the options it takes */
+    int (*run)(const cli_args *args);
+    const char *summary; /* one line, for the list of commands */
+    const char *help;    /* more, for `thaw help COMMAND` */
+} cli_command;
+
+/*
+ * Fill args from argv[0 … n), the words after the command's name. The words of --set are moved to
+ * the front of argv, where args->sets points. Returns 0, or the exit code of a wrong command line,
+ * which has been reported.
+ */
+int cli_parse(cli_args *args, const cli_command *command, int n, char **argv);
+
+/* The options of a command, one line each, for its help. */
+void cli_print_options(const cli_command *command, FILE *to);
+
+/* ----------------------------------------------------------------------------------------------
+ * commands (commands.c has the table, cmd_*.c what they do); each returns an exit code */
+
+extern const cli_command cli_commands[];
+extern const int cli_n_commands;
+const cli_command *cli_find(const char *name); /* NULL: none */
+
+int cmd_train(const cli_args *args);
+int cmd_resume(const cli_args *args);
+int cmd_eval(const cli_args *args);
+int cmd_plan(const cli_args *args);
+int cmd_show(const cli_args *args);
+int cmd_help(const cli_args *args);
+int cmd_version(const cli_args *args);
+
+/* Read the recipe at `path` with the --set options. */
+thaw_status cli_load(thaw_recipe **out, const char *path, const cli_args *args) THAW_MUST_USE;
+
+/* The options of a run that stand on the command line. */
+thaw_run_options cli_run_options(const cli_args *args);
+
+/* ----------------------------------------------------------------------------------------------
+ * saying things (say.c) */
+
+/* "thaw: error: ..." on stderr. cli_usage also says where help is, and returns the exit code of a
+ * wrong command line. */
+void cli_error(const char *format, ...) THAW_PRINTF(1, 2);
+int cli_usage(const char *format, ...) THAW_PRINTF(1, 2);
+
+/* Report a failed call of the library, one line for each line of its text, and return the exit
+ * code. THAW_OK: nothing, 0. */
+int cli_report(thaw_status status);
+
+/* Print a text of the library on stdout and free it; the exit code, not 0 when it cannot be
+ * written. */
+int cli_print(char *text);
+
+/* " (did you mean 'train'?)" into a buffer of `size` bytes, or "" where nothing is near.
+ * nth(i) is candidate i, NULL after the last. */
+const char *cli_near(char *buffer, size_t size, const char *wanted, const char *(*nth)(int i));
+
+/* Whether `stream` is a terminal that shows colors, and NO_COLOR is not set. */
+bool cli_color(FILE *stream);
+
+/* "12.3 MiB", "1,234,567", "2 min 05 s" into a buffer of 32 bytes, which is returned. */
+const char *cli_bytes(char *buffer, uint64_t bytes);
+const char *cli_count(char *buffer, int64_t n);
+const char *cli_duration(char *buffer, double seconds);
+
+/* ----------------------------------------------------------------------------------------------
+ * JSON (json_line.c) */
+
+/* A JSON string with its quotes; a number, null where JSON has none. */
+void json_string(FILE *to, const char *text);
+void json_number(FILE *to, double value);
+
+/* An event as one line: {"event": "step", ...}. */
+void json_event(FILE *to, const thaw_event *event);
+
+/* ----------------------------------------------------------------------------------------------
+ * progress (progress.c) */
+
+typedef enum progress_mode {
+    PROGRESS_LIVE, /* a terminal: one line that is redrawn, and plain lines above it */
+    PROGRESS_LOG,  /* plain lines */
+    PROGRESS_JSON, /* one object per event */
+    PROGRESS_QUIET /* the table at the end only */
+} progress_mode;
+
+/* One row of the table at the end. */
+typedef struct progress_row {
+    char name[40];
+    int64_t trainable, total;
+    double lr_least, lr_most;
+    double loss, accuracy; /* of the last evaluation in the phase; NAN: none */
+    double seconds, rate;
+    uint64_t peak_bytes;
+    int skipped;
+} progress_row;
+
+#define PROGRESS_MAX_ROWS 128
+
+typedef struct progress {
+    progress_mode mode;
+    FILE *to;
+    bool color;
+    double last;     /* when something was drawn, seconds */
+    bool drawn;      /* the live line stands on the screen */
+    int width;       /* of the live line */
+    double accuracy; /* of the last evaluation; NAN: none yet */
+    int n_rows;      /* rows[n_rows] is the phase at work */
+    int n_phases;
+    progress_row rows[PROGRESS_MAX_ROWS + 1];
+} progress;
+
+void progress_init(progress *p, const cli_args *args);
+
+/* A thaw_event_fn; user is the progress. Always goes on: who wants to stop sets the stop flag. */
+bool progress_event(void *user, const thaw_event *event);
+
+/* Leave the live line, so that what follows starts on a line of its own. */
+void progress_leave(progress *p);
+
+/* The table of phases. */
+void progress_table(FILE *to, const progress *p);
+
+#endif

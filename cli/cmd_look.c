@@ -1,0 +1,25 @@
+/*
+ * cmd_look.c - `thaw plan` and `thaw show`: texts of the library, printed.
+ */
+#include "cli.h"
+
+int cmd_plan(const cli_args *args)
+{
+    const thaw_run_options options = cli_run_options(args);
+    thaw_recipe *recipe = NULL;
+    char *text = NULL;
+    thaw_status status = cli_load(&recipe, args->operand[0], args);
+
+    if (status == THAW_OK)
+        status = thaw_plan(&text, recipe, &options, args->steps, args->json);
+    thaw_recipe_destroy(recipe);
+    return status == THAW_OK ? cli_print(text) : cli_report(status);
+}
+
+int cmd_show(const cli_args *args)
+{
+    char *text = NULL;
+    const thaw_status status = thaw_show(&text, args->operand[0], args->json);
+
+    return status == THAW_OK ? cli_print(text) : cli_report(status);
+}

@@ -1,0 +1,138 @@
+/*
+ * cmd_train.c - `thaw train` and `thaw resume`: sets the signals and the display up, and calls the
+ * library.
+ */
+#include <string.h>
+#include <unistd.h>
+
+#include "cli.h"
+
+/* ----------------------------------------------------------------------------------------------
+ * stopping on request */
+
+static volatile int stop_requested;
+
+/* The first signal asks for a stop after the current step; the second leaves at once. */
+static void on_signal(int number)
+{
+    static const char text[] = "\nthaw: stopping after this step; once more to leave at once\n";
+
+    if (stop_requested)
+        _exit(128 + number);
+    stop_requested = number;
+    if (write(STDERR_FILENO, text, sizeof text - 1) < 0)
+        return;
+}
+
+static void watch_signals(void)
+{
+    static const int numbers[] = {SIGINT, SIGTERM, SIGHUP};
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART}, old;
+
+    sigemptyset(&action.sa_mask);
+    for (size_t i = 0; i < CLI_COUNT(numbers); i++)
+        if (sigaction(numbers[i], NULL, &old) == 0 && old.sa_handler != SIG_IGN)
+            sigaction(numbers[i], &action, NULL); /* nohup's choice stays */
+}
+
+/* ----------------------------------------------------------------------------------------------
+ * running */
+
+thaw_status cli_load(thaw_recipe **out, const char *path, const cli_args *args)
+{
+    return thaw_recipe_load(out, path, args->sets, args->n_sets);
+}
+
+thaw_run_options cli_run_options(const cli_args *args)
+{
+    return (thaw_run_options){
+        .run = args->run, .executor = args->executor, .threads = args->threads};
+}
+
+/* The end of both commands: what to say, and the exit code. */
+static int finish(progress *p, thaw_status status, const char *run)
+{
+    progress_leave(p);
+    if (status != THAW_E_STOPPED)
+        return cli_report(status);
+    fprintf(stderr, "thaw: stopped; go on with: thaw resume %s\n", run);
+    return thaw_exit_code(status);
+}
+
+/* "runs/" and the recipe's file name without its ending. */
+static int default_run(char *out, size_t size, const char *recipe)
+{
+    const char *slash = strrchr(recipe, '/');
+    const char *name = slash ? slash + 1 : recipe;
+    const char *dot = strrchr(name, '.');
+    const int n = (int)(dot && dot > name ? dot - name : (ptrdiff_t)strlen(name));
+
+    if (n == 0 || (size_t)snprintf(out, size, "runs/%.*s", n, name) >= size)
+        return cli_usage("no name for a run folder in '%s': give one with --run", recipe);
+    return 0;
+}
+
+/* A run is never overwritten; say so before the data are read. */
+static int check_free(const char *run)
+{
+    static const char *const marks[] = {"recipe.toml", "events.jsonl", "checkpoints"};
+    char path[4096];
+
+    for (size_t i = 0; i < CLI_COUNT(marks); i++) {
+        if ((size_t)snprintf(path, sizeof path, "%s/%s", run, marks[i]) >= sizeof path)
+            return cli_usage("the path '%s' is too long", run);
+        if (access(path, F_OK) == 0) {
+            cli_error("'%s' holds a run already: go on with 'thaw resume %s', or choose another "
+                      "folder with --run [%s]",
+                      run, run, thaw_status_name(THAW_E_CREATE));
+            return thaw_exit_code(THAW_E_CREATE);
+        }
+    }
+    return 0;
+}
+
+int cmd_train(const cli_args *args)
+{
+    thaw_run_options options = cli_run_options(args);
+    thaw_recipe *recipe = NULL;
+    static progress p;
+    char run[4096];
+    thaw_status status;
+    int code;
+
+    status = cli_load(&recipe, args->operand[0], args);
+    if (status != THAW_OK)
+        return cli_report(status);
+    if (!options.run) {
+        code = default_run(run, sizeof run, args->operand[0]);
+        if (code != 0)
+            goto done;
+        options.run = run;
+    }
+    code = check_free(options.run);
+    if (code != 0)
+        goto done;
+    progress_init(&p, args);
+    watch_signals();
+    options.on_event = progress_event;
+    options.user = &p;
+    options.stop = &stop_requested;
+    code = finish(&p, thaw_train(recipe, &options), options.run);
+done:
+    thaw_recipe_destroy(recipe);
+    return code;
+}
+
+int cmd_resume(const cli_args *args)
+{
+    thaw_run_options options = cli_run_options(args);
+    static progress p;
+
+    progress_init(&p, args);
+    watch_signals();
+    options.run = args->operand[0];
+    options.on_event = progress_event;
+    options.user = &p;
+    options.stop = &stop_requested;
+    return finish(&p, thaw_resume(&options), options.run);
+}
