@@ -1,0 +1,122 @@
+/*
+ * recipe_check.c - mistakes that no key can see alone: values that contradict each other.
+ *
+ * Each check stands alone and runs once all keys are stored; what needs the network or the data is
+ * checked by those who have them.
+ */
+#include "train/train.h"
+
+#include <math.h>
+#include <string.h>
+
+/* The value of section.key, or NULL. */
+static const toml_value *value(const recipe_reader *rd, const char *section, const char *key)
+{
+    const toml_value *const table = toml_get(rd->doc->root, section);
+
+    return table ? toml_get(table, key) : NULL;
+}
+
+static void check_model(recipe_reader *rd)
+{
+    const toml_value *const table = toml_get(rd->doc->root, "model");
+
+    if (!value(rd, "model", "path") && !value(rd, "model", "arch"))
+        recipe_bad_key(rd, table && table->key_line > 0 ? table : NULL,
+                       "the recipe names no model; add 'model.path' or 'model.arch'");
+}
+
+static void check_classes(recipe_reader *rd)
+{
+    const thaw_recipe *const r = rd->recipe;
+    const dataset_subset *const s = &r->train.subset;
+
+    for (int i = 0; i < s->n_classes; i++)
+        for (int k = 0; k < i; k++)
+            if (s->classes[i] == s->classes[k])
+                recipe_bad_value(rd, value(rd, "data", "classes"),
+                                 "'data.classes' has %lld twice; keep one",
+                                 (long long)s->classes[i]);
+    if (s->n_classes > 0 && r->n_classes > 0 && r->n_classes != s->n_classes)
+        recipe_bad_value(rd, value(rd, "data", "num_classes"),
+                         "'data.num_classes' is %d, but 'data.classes' has %d; remove the first",
+                         r->n_classes, s->n_classes);
+    if (s->n_classes > 0 && r->config.n_classes > 0 && r->config.n_classes < s->n_classes)
+        recipe_bad_value(rd, value(rd, "model", "num_classes"),
+                         "'model.num_classes' is %lld, but 'data.classes' has %d; the head needs "
+                         "one output each",
+                         (long long)r->config.n_classes, s->n_classes);
+}
+
+static size_t length_of(const toml_value *v)
+{
+    return v && v->type == TOML_ARRAY ? v->n : 1;
+}
+
+static void check_channels(recipe_reader *rd)
+{
+    const toml_value *const mean = value(rd, "data", "mean"), *const std = value(rd, "data", "std");
+    const size_t n_mean = length_of(mean), n_std = length_of(std);
+    const int channels = rd->recipe->loader.channels;
+
+    if (n_mean > 1 && n_std > 1 && n_mean != n_std)
+        recipe_bad_value(rd, std, "'data.std' has %zu values, but 'data.mean' has %zu", n_std,
+                         n_mean);
+    else if (THAW_MAX(n_mean, n_std) > 1 && channels > 0 &&
+             (size_t)channels != THAW_MAX(n_mean, n_std))
+        recipe_bad_value(rd, n_mean > 1 ? mean : std,
+                         "%zu values, but 'data.channels' is %d; give one for all or one for each",
+                         THAW_MAX(n_mean, n_std), channels);
+}
+
+static void check_optimizer(recipe_reader *rd)
+{
+    const thaw_recipe *const r = rd->recipe;
+
+    if (r->hyper.nesterov && r->hyper.momentum == 0)
+        recipe_bad_value(rd, value(rd, "optimizer", "nesterov"),
+                         "Nesterov's form needs a momentum; set 'optimizer.momentum' above 0");
+}
+
+static void check_precision(recipe_reader *rd)
+{
+    const thaw_recipe *const r = rd->recipe;
+    const toml_value *const executor = value(rd, "train", "executor");
+
+    if (r->real == DTYPE_F64 && r->executor && strcmp(r->executor->name, "ref") != 0)
+        recipe_bad_value(
+            rd, executor,
+            "executor '%s' computes in f32 only; use 'ref' for train.precision = 'f64'",
+            r->executor->name);
+}
+
+static void check_until(recipe_reader *rd)
+{
+    const thaw_recipe *const r = rd->recipe;
+    const toml_value *const phases = toml_get(rd->doc->root, "phase");
+    const toml_value *v = phases && phases->type == TOML_ARRAY ? phases->first : NULL;
+
+    for (int i = 0; v && i < r->n_phases; i++, v = v->next) {
+        const toml_value *const until = toml_get(v, "until");
+
+        if (!until || !r->phase[i].options.until_metric)
+            continue;
+        if (!r->data_callback && !value(rd, "data", "valid"))
+            recipe_bad_key(rd, until, "'until' watches '%s', which needs 'data.valid'; add it",
+                           r->phase[i].options.until_metric);
+        if (r->eval_every == 0)
+            recipe_bad_key(rd, until,
+                           "'until' needs evaluations within the phase, but 'train.eval_every' is "
+                           "0; set it to 1 or more");
+    }
+}
+
+void recipe_check(recipe_reader *rd)
+{
+    static void (*const check[])(recipe_reader *) = {
+        check_model, check_classes, check_channels, check_optimizer, check_precision, check_until,
+    };
+
+    for (size_t i = 0; i < THAW_COUNT(check) && !rd->no_memory; i++)
+        check[i](rd);
+}
