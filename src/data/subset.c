@@ -140,8 +140,8 @@ static void draw_class(bool *keep, int64_t *place, const sample_selection *s, co
 }
 
 /* Every class that there is must have enough samples. */
-static thaw_status check_enough(int64_t have[LABELS], const sample_selection *s, const uint8_t *label,
-                                int64_t want, const char *name)
+static thaw_status check_enough(int64_t have[LABELS], const sample_selection *s,
+                                const uint8_t *label, int64_t want, const char *name)
 {
     memset(have, 0, LABELS * sizeof *have);
     for (int64_t i = 0; i < s->n; i++)
