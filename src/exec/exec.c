@@ -255,7 +255,7 @@ static thaw_status check_slots(const exec *e, const plan *p)
     return THAW_OK;
 }
 
-/* Limits of the ops themselves, known only once the batch is. */
+/* A limit known only once the batch is. */
 static thaw_status check_steps(const plan *p)
 {
     for (int i = 0; i < count_steps(p); i++) {
@@ -269,12 +269,6 @@ static thaw_status check_steps(const plan *p)
                              "layer '%s' cannot normalise over a batch of one value per channel; "
                              "use a larger batch",
                              step->name);
-        if (step->op == OP_MAX_POOL2D &&
-            (int64_t)step->attrs.pool.kernel[0] * step->attrs.pool.kernel[1] > 256)
-            return thaw_fail(THAW_E_SUPPORT,
-                             "layer '%s': max pooling over %d x %d, at most 256 "
-                             "positions are supported",
-                             step->name, step->attrs.pool.kernel[0], step->attrs.pool.kernel[1]);
     }
     return THAW_OK;
 }

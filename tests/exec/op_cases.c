@@ -322,23 +322,28 @@ const char *op_case_text(const op_case *c)
     return line;
 }
 
+/* What the planner may share, and the gradients that do not read the input that is gone. */
+static const struct {
+    bool forward, backward;
+    uint32_t wrt;
+} shares[OP_COUNT] = {
+    [OP_RELU] = {true, true, OP_IN(0)},
+    [OP_RELU6] = {true, true, OP_IN(0)},
+    [OP_ADD] = {true, false, 0},
+    [OP_DROPOUT] = {true, true, OP_IN(0)},
+    [OP_BATCH_NORM_TRAIN] = {true, true, OP_IN(2)},
+    [OP_BATCH_NORM_INFER] = {true, true, OP_IN(0) | OP_IN(2)},
+};
+
 bool op_case_in_place(uint32_t *wrt, op_kind op)
 {
-    static const struct {
-        op_kind op;
-        uint32_t wrt;
-    } allowed[] = {{OP_RELU, OP_IN(0)},
-                   {OP_RELU6, OP_IN(0)},
-                   {OP_ADD, 0},
-                   {OP_BATCH_NORM_INFER, OP_IN(0) | OP_IN(2)},
-                   {OP_DROPOUT, OP_IN(0)}};
+    *wrt = shares[op].wrt;
+    return shares[op].forward;
+}
 
-    for (size_t i = 0; i < THAW_COUNT(allowed); i++)
-        if (allowed[i].op == op) {
-            *wrt = allowed[i].wrt;
-            return true;
-        }
-    return false;
+bool op_case_d_in_place(op_kind op)
+{
+    return shares[op].backward;
 }
 
 /* ----------------------------------------------------------------------------------------------
@@ -478,10 +483,10 @@ static void add_forward(op_plan *p, const op_case *c, const op_run *how, int *in
                     ? add_param(p, c, i, d)
                     : add_input(p, value, c->in_dtype[i], d, &c->in_shape[i], c->in_elements[i]);
     }
-    if (how->in_place) {
+    if (how->in_place || how->d_in_place)
         *zeros = add_input(p, NULL, how->real, how->real, &c->in_shape[0], c->in_elements[0]);
+    if (how->in_place)
         in[0] = add_copy(p, in[0], *zeros);
-    }
     for (int j = 0; j < n_out; j++) {
         const bool real =
             c->out_dtype[j] == DTYPE_F64 && c->op != OP_CROSS_ENTROPY && c->op != OP_MSE;
@@ -521,12 +526,12 @@ void op_plan_make(op_plan *p, const op_case *c, const op_run *how)
     p->plan.n_forward = p->plan.n_step;
     if (c->d_out) {
         d_out = add_input(p, c->d_out, DTYPE_F64, how->real, &c->out_shape[0], c->out_elements[0]);
-        if (how->in_place)
+        if (how->d_in_place)
             d_out = add_copy(p, d_out, zeros);
     }
     for (int group = 0; group < OP_MAX_INPUTS; group++)
         add_backward(p, c, how, group, d_out, in);
-    if (how->in_place && p->d_in[0] >= 0)
+    if (how->d_in_place && p->d_in[0] >= 0)
         p->slot[p->d_in[0]].offset = p->slot[d_out].offset;
 
     set_trainable(p, c, how);

@@ -50,15 +50,17 @@ typedef struct op_run {
     int threads;
     uint32_t wrt;  /* gradients to make, a subset of c->wrt */
     int times;     /* micro-batches: each after the first adds to the gradients of model tensors */
-    bool in_place; /* output 0 over input 0, and its gradient over that of output 0 */
+    bool in_place; /* output 0 over input 0 */
+    bool d_in_place; /* gradient of input 0 over that of output 0 */
 } op_run;
 #define OP_RUN_INIT                                                                                \
     {                                                                                              \
         .ops = &exec_ref, .real = DTYPE_F64, .threads = 1, .wrt = UINT32_MAX, .times = 1           \
     }
 
-/* Ops that allow in_place, with the gradients that can still be made then. */
+/* Whether an op allows in_place, with the gradients that can still be made then; d_in_place. */
 bool op_case_in_place(uint32_t *wrt, op_kind op);
+bool op_case_d_in_place(op_kind op);
 
 /* What a run made, as doubles. NULL where there is nothing. */
 typedef struct op_result {
