@@ -1,0 +1,72 @@
+/*
+ * fast - vectorised loops for everything that is not a matrix product: norms, activations, sums,
+ * pooling; f32, channels last.
+ *
+ * Sums are cut into pieces by the shapes alone, each piece is summed in f32 over short blocks and
+ * the blocks in double, in order: bits depend on neither the number of threads nor the run.
+ */
+#ifndef THAW_EXEC_FAST_H
+#define THAW_EXEC_FAST_H
+
+#include "exec/exec.h"
+
+/*
+ * For leaf functions with the hot loops: one copy for each of three instruction sets, chosen when
+ * the program starts. Clang 14 cannot.
+ */
+#if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__)
+#define FAST_CLONES __attribute__((target_clones("arch=skylake-avx512", "arch=haswell", "default")))
+#else
+#define FAST_CLONES
+#endif
+
+/* What such functions share is compiled into each copy. */
+#define FAST_INLINE static inline __attribute__((always_inline))
+
+/* In front of a loop: its rounds do not depend on each other. */
+#ifdef _OPENMP
+#define FAST_SIMD _Pragma("omp simd")
+#else
+#define FAST_SIMD
+#endif
+
+/* Number of OpenMP threads from here on, for this thread's parallel regions and oneDNN's. */
+void fast_set_threads(int threads);
+
+/*
+ * Call work(job, first, last) on pieces of [0, n), one for each thread, or once when n is less than
+ * `least`. What work does for a number must not depend on how [0, n) was cut.
+ */
+typedef void fast_work(const void *job, int64_t first, int64_t last);
+void fast_parallel(int threads, int64_t n, int64_t least, fast_work *work, const void *job);
+
+/* A step for these loops: the operands, and which gradients are added to instead of replaced. */
+typedef struct fast_call {
+    exec_call op;
+    int threads;
+    bool add[OP_MAX_INPUTS];
+} fast_call;
+
+typedef void fast_kernel_fn(const fast_call *c);
+typedef struct fast_kernel {
+    fast_kernel_fn *forward, *backward;    /* NULL: none, ref runs it */
+    size_t (*scratch)(const exec_call *c); /* bytes; NULL: none */
+} fast_kernel;
+
+extern const fast_kernel fast_kernels[OP_COUNT];
+
+fast_kernel_fn fast_relu, fast_relu_backward, fast_relu6, fast_relu6_backward, fast_add;
+fast_kernel_fn fast_batch_norm_train, fast_batch_norm_train_backward;
+fast_kernel_fn fast_batch_norm_infer, fast_batch_norm_infer_backward;
+fast_kernel_fn fast_max_pool, fast_max_pool_backward, fast_avg_pool, fast_avg_pool_backward;
+fast_kernel_fn fast_global_pool, fast_global_pool_backward;
+
+/* Scratch for any batch norm on this shape, or for fast_column_sum, in bytes. */
+size_t fast_norm_scratch(const exec_call *c);
+size_t fast_column_scratch(int64_t rows, int64_t columns);
+
+/* dst[j] = (add ? dst[j] : 0) + sum over i of src[i, j]. scratch: fast_column_scratch. */
+void fast_column_sum(float *dst, const float *src, int64_t rows, int64_t columns, bool add,
+                     void *scratch, int threads);
+
+#endif

@@ -1,0 +1,107 @@
+/*
+ * fast_map.c - element by element: activations and sums. Each loop reads and writes every number
+ * once, so that memory is the limit.
+ *
+ * Comparisons are written such that NaN passes through, as it does in PyTorch: a loss that is not a
+ * number must be seen.
+ */
+#include "exec/fast.h"
+
+#include <math.h>
+
+/* Fewer elements than this are not worth waking a thread. */
+#define LEAST 32768
+
+typedef struct map_job {
+    float *dst;
+    const float *a, *b;
+    float limit; /* upper end of the activation; NAN, which nothing reaches: none */
+} map_job;
+
+FAST_CLONES static void relu_range(const void *job, int64_t first, int64_t last)
+{
+    const map_job *const j = job;
+    const float *const a = j->a;
+    float *const dst = j->dst;
+    const float limit = j->limit;
+
+    FAST_SIMD
+    for (int64_t i = first; i < last; i++) {
+        const float x = a[i] <= 0.0f ? 0.0f : a[i];
+
+        dst[i] = x >= limit ? limit : x;
+    }
+}
+
+/* a: gradient of the output, b: the output. */
+FAST_CLONES static void relu_backward_range(const void *job, int64_t first, int64_t last)
+{
+    const map_job *const j = job;
+    const float *const a = j->a, *const b = j->b;
+    float *const dst = j->dst;
+    const float limit = j->limit;
+
+    FAST_SIMD
+    for (int64_t i = first; i < last; i++) {
+        const float g = b[i] <= 0.0f ? 0.0f : a[i];
+
+        dst[i] = b[i] >= limit ? 0.0f : g;
+    }
+}
+
+FAST_CLONES static void add_range(const void *job, int64_t first, int64_t last)
+{
+    const map_job *const j = job;
+    const float *const a = j->a, *const b = j->b;
+    float *const dst = j->dst;
+
+    FAST_SIMD
+    for (int64_t i = first; i < last; i++)
+        dst[i] = a[i] + b[i];
+}
+
+static void map(const fast_call *c, fast_work *work, const map_job *job)
+{
+    fast_parallel(c->threads, (int64_t)c->op.out[0].elements, LEAST, work, job);
+}
+
+static void relu_forward(const fast_call *c, float limit)
+{
+    map(c, relu_range, &(map_job){.dst = c->op.out[0].data, .a = c->op.in[0].data, .limit = limit});
+}
+
+static void relu_backward(const fast_call *c, float limit)
+{
+    const map_job job = {.dst = c->op.d_in[0].data,
+                         .a = c->op.d_out[0].data,
+                         .b = c->op.out[0].data,
+                         .limit = limit};
+
+    map(c, relu_backward_range, &job);
+}
+
+void fast_relu(const fast_call *c)
+{
+    relu_forward(c, NAN);
+}
+
+void fast_relu_backward(const fast_call *c)
+{
+    relu_backward(c, NAN);
+}
+
+void fast_relu6(const fast_call *c)
+{
+    relu_forward(c, 6.0f);
+}
+
+void fast_relu6_backward(const fast_call *c)
+{
+    relu_backward(c, 6.0f);
+}
+
+void fast_add(const fast_call *c)
+{
+    map(c, add_range,
+        &(map_job){.dst = c->op.out[0].data, .a = c->op.in[0].data, .b = c->op.in[1].data});
+}

@@ -1,0 +1,514 @@
+/*
+ * fast_norm.c - batch normalisation, forward and backward, and sums over rows.
+ *
+ * C channels, the last axis; rows are everything else. All passes over a tensor are of two kinds:
+ * one that sums columns (moments forward, gradient sums backward) and one that maps element by
+ * element. Sums go by groups of rows, fixed by the shape; in a group by blocks that fit in the
+ * cache, in f32 within a block and in double from block to block and group to group.
+ *
+ * Moments are taken about a centre that each block gets from those before it, so that one pass
+ * over memory loses nothing to cancellation (Chan, Golub and LeVeque, 1983, joins the blocks).
+ */
+#include "exec/fast.h"
+
+#include <math.h>
+#include <string.h>
+
+#define MOST_GROUPS    32
+#define GROUP_ELEMENTS 32768 /* not worth a group of its own below this */
+#define BLOCK_ELEMENTS 32768 /* 128 KiB: half of a small second-level cache */
+#define LEAST_ROWS     2
+
+typedef struct cut {
+    int64_t rows, C;
+    int64_t groups, block; /* block: rows */
+} cut;
+
+static cut cut_rows(int64_t rows, int64_t C)
+{
+    const int64_t groups = THAW_MIN(rows * C / GROUP_ELEMENTS, MOST_GROUPS);
+
+    return (cut){.rows = rows,
+                 .C = C,
+                 .groups = THAW_MAX(THAW_MIN(groups, rows), 1),
+                 .block = THAW_MAX(BLOCK_ELEMENTS / C, 8)};
+}
+
+/* Scratch: per group two double sums and three float rows of C; after them four float rows. */
+static size_t group_floats(int64_t C)
+{
+    return ((size_t)C * 7 + 15) / 16 * 16;
+}
+
+size_t fast_column_scratch(int64_t rows, int64_t columns)
+{
+    const size_t groups = (size_t)cut_rows(rows, columns).groups;
+
+    return (groups * group_floats(columns) + 4 * (size_t)columns) * sizeof(float);
+}
+
+/* One group's part of the scratch. */
+typedef struct group_sums {
+    double *first, *second;
+    float *block_first, *block_second, *centre;
+} group_sums;
+
+static group_sums group_at(void *scratch, const cut *k, int64_t group)
+{
+    float *const start = (float *)scratch + (size_t)group * group_floats(k->C);
+    double *const sums = (double *)(void *)start;
+    float *const rows = start + 4 * k->C;
+
+    return (group_sums){.first = sums,
+                        .second = sums + k->C,
+                        .block_first = rows,
+                        .block_second = rows + k->C,
+                        .centre = rows + 2 * k->C};
+}
+
+/* The four rows after the groups: constants of the channels for the mapping pass. */
+static float *channel_row(void *scratch, const cut *k, int row)
+{
+    return (float *)scratch + (size_t)k->groups * group_floats(k->C) + (size_t)row * (size_t)k->C;
+}
+
+/* ----------------------------------------------------------------------------------------------
+ * sums over a block, in f32 */
+
+/* sum[c] += src - centre, squares[c] += its square. */
+FAST_CLONES static void add_moments(float *restrict sum, float *restrict squares,
+                                    const float *restrict centre, const float *restrict src,
+                                    int64_t rows, int64_t C)
+{
+    int64_t r = 0;
+
+    for (; r + 4 <= rows; r += 4, src += 4 * C)
+        FAST_SIMD
+    for (int64_t c = 0; c < C; c++) {
+        const float x0 = src[c] - centre[c], x1 = src[C + c] - centre[c];
+        const float x2 = src[2 * C + c] - centre[c], x3 = src[3 * C + c] - centre[c];
+
+        sum[c] += (x0 + x1) + (x2 + x3);
+        squares[c] += (x0 * x0 + x1 * x1) + (x2 * x2 + x3 * x3);
+    }
+    for (; r < rows; r++, src += C)
+        FAST_SIMD
+    for (int64_t c = 0; c < C; c++) {
+        const float x = src[c] - centre[c];
+
+        sum[c] += x;
+        squares[c] += x * x;
+    }
+}
+
+/* sum[c] += d. */
+FAST_CLONES static void add_rows(float *restrict sum, const float *restrict d, int64_t rows,
+                                 int64_t C)
+{
+    int64_t r = 0;
+
+    for (; r + 4 <= rows; r += 4, d += 4 * C)
+        FAST_SIMD
+    for (int64_t c = 0; c < C; c++)
+        sum[c] += (d[c] + d[C + c]) + (d[2 * C + c] + d[3 * C + c]);
+    for (; r < rows; r++, d += C)
+        FAST_SIMD
+    for (int64_t c = 0; c < C; c++)
+        sum[c] += d[c];
+}
+
+/* sum[c] += d, product[c] += d * (src - mean). */
+FAST_CLONES static void add_products(float *restrict sum, float *restrict product,
+                                     const float *restrict d, const float *restrict src,
+                                     const float *restrict mean, int64_t rows, int64_t C)
+{
+    int64_t r = 0;
+
+    for (; r + 4 <= rows; r += 4, d += 4 * C, src += 4 * C)
+        FAST_SIMD
+    for (int64_t c = 0; c < C; c++) {
+        const float m = mean[c];
+
+        sum[c] += (d[c] + d[C + c]) + (d[2 * C + c] + d[3 * C + c]);
+        product[c] += (d[c] * (src[c] - m) + d[C + c] * (src[C + c] - m)) +
+                      (d[2 * C + c] * (src[2 * C + c] - m) + d[3 * C + c] * (src[3 * C + c] - m));
+    }
+    for (; r < rows; r++, d += C, src += C)
+        FAST_SIMD
+    for (int64_t c = 0; c < C; c++) {
+        sum[c] += d[c];
+        product[c] += d[c] * (src[c] - mean[c]);
+    }
+}
+
+/* to += from, from = 0. */
+FAST_CLONES static void flush(double *restrict to, float *restrict from, int64_t C)
+{
+    FAST_SIMD
+    for (int64_t c = 0; c < C; c++) {
+        to[c] += (double)from[c];
+        from[c] = 0.0f;
+    }
+}
+
+/* ----------------------------------------------------------------------------------------------
+ * moments */
+
+typedef struct moments_job {
+    const float *src;
+    void *scratch;
+    cut cut;
+} moments_job;
+
+/* Join a block's sums about the group's centre to the group's mean and squares. */
+FAST_CLONES static void join_block(const group_sums *g, double before, double n, int64_t C)
+{
+    double *restrict const mean = g->first, *restrict const squares = g->second;
+    float *restrict const sum = g->block_first, *restrict const square = g->block_second;
+    float *restrict const centre = g->centre;
+
+    FAST_SIMD
+    for (int64_t c = 0; c < C; c++) {
+        const double distance = (double)sum[c] / n + (double)centre[c] - mean[c];
+        const double within = (double)square[c] - (double)sum[c] * (double)sum[c] / n;
+
+        squares[c] += within + distance * distance * (before * n / (before + n));
+        mean[c] += distance * (n / (before + n));
+        centre[c] = (float)mean[c];
+        sum[c] = 0.0f;
+        square[c] = 0.0f;
+    }
+}
+
+/* The first block's centre is its own mean, roughly. */
+static void start_centre(const group_sums *g, const float *src, int64_t rows, int64_t C)
+{
+    add_rows(g->centre, src, rows, C);
+    for (int64_t c = 0; c < C; c++)
+        g->centre[c] /= (float)rows;
+}
+
+static void moments_of_group(const moments_job *j, int64_t group)
+{
+    const cut *const k = &j->cut;
+    const int64_t C = k->C, end = k->rows * (group + 1) / k->groups;
+    const int64_t start = k->rows * group / k->groups;
+    const group_sums g = group_at(j->scratch, k, group);
+
+    memset(g.first, 0, group_floats(C) * sizeof(float));
+    start_centre(&g, j->src + start * C, THAW_MIN(k->block, end - start), C);
+    for (int64_t row = start; row < end; row += k->block) {
+        const int64_t n = THAW_MIN(k->block, end - row);
+
+        add_moments(g.block_first, g.block_second, g.centre, j->src + row * C, n, C);
+        join_block(&g, (double)(row - start), (double)n, C);
+    }
+}
+
+static void moments_of_groups(const void *job, int64_t first, int64_t last)
+{
+    for (int64_t group = first; group < last; group++)
+        moments_of_group(job, group);
+}
+
+/* Mean and sum of squared distances from it, of each channel, into the first group's sums. */
+static group_sums moments(const moments_job *j, int threads)
+{
+    const cut *const k = &j->cut;
+    const group_sums all = group_at(j->scratch, k, 0);
+
+    fast_parallel(threads, k->groups, LEAST_ROWS, moments_of_groups, j);
+    for (int64_t i = 1; i < k->groups; i++) {
+        const group_sums g = group_at(j->scratch, k, i);
+        const double before = (double)(k->rows * i / k->groups);
+        const double n = (double)(k->rows * (i + 1) / k->groups) - before;
+
+        for (int64_t c = 0; c < k->C; c++) {
+            const double distance = g.first[c] - all.first[c];
+
+            all.second[c] += g.second[c] + distance * distance * (before * n / (before + n));
+            all.first[c] += distance * (n / (before + n));
+        }
+    }
+    return all;
+}
+
+/* ----------------------------------------------------------------------------------------------
+ * sums of gradients */
+
+typedef struct sums_job {
+    const float *d, *src, *mean; /* src and mean NULL: only the sum of d */
+    void *scratch;
+    cut cut;
+} sums_job;
+
+static void sums_of_groups(const void *job, int64_t first, int64_t last)
+{
+    const sums_job *const j = job;
+    const cut *const k = &j->cut;
+    const int64_t C = k->C;
+
+    for (int64_t group = first; group < last; group++) {
+        const int64_t end = k->rows * (group + 1) / k->groups;
+        const group_sums g = group_at(j->scratch, k, group);
+
+        memset(g.first, 0, group_floats(C) * sizeof(float));
+        for (int64_t row = k->rows * group / k->groups; row < end; row += k->block) {
+            const int64_t n = THAW_MIN(k->block, end - row);
+
+            if (j->src)
+                add_products(g.block_first, g.block_second, j->d + row * C, j->src + row * C,
+                             j->mean, n, C);
+            else
+                add_rows(g.block_first, j->d + row * C, n, C);
+            flush(g.first, g.block_first, C);
+            flush(g.second, g.block_second, C);
+        }
+    }
+}
+
+/* Sums over rows of d, and of d * (src - mean), into the first group's sums. */
+static group_sums sums(const sums_job *j, int threads)
+{
+    const cut *const k = &j->cut;
+    const group_sums all = group_at(j->scratch, k, 0);
+
+    fast_parallel(threads, k->groups, LEAST_ROWS, sums_of_groups, j);
+    for (int64_t i = 1; i < k->groups; i++) {
+        const group_sums g = group_at(j->scratch, k, i);
+
+        for (int64_t c = 0; c < k->C; c++) {
+            all.first[c] += g.first[c];
+            all.second[c] += g.second[c];
+        }
+    }
+    return all;
+}
+
+static void store(float *to, const double *from, int64_t C, bool add)
+{
+    for (int64_t c = 0; to && c < C; c++)
+        to[c] = (float)(from[c] + (add ? (double)to[c] : 0.0));
+}
+
+void fast_column_sum(float *dst, const float *src, int64_t rows, int64_t columns, bool add,
+                     void *scratch, int threads)
+{
+    const sums_job job = {.d = src, .scratch = scratch, .cut = cut_rows(rows, columns)};
+
+    store(dst, sums(&job, threads).first, columns, add);
+}
+
+/* ----------------------------------------------------------------------------------------------
+ * the mapping pass: rows of [first, last) */
+
+typedef struct map_job {
+    float *dst;
+    const float *a, *b;
+    const float *mean, *scale, *bias, *slope; /* [C] */
+    int64_t C;
+} map_job;
+
+/* dst = (a - mean) * scale + bias. */
+FAST_CLONES static void normalise_rows(const void *job, int64_t first, int64_t last)
+{
+    const map_job *const j = job;
+    const int64_t C = j->C;
+    const float *const mean = j->mean, *const scale = j->scale, *const bias = j->bias;
+
+    for (int64_t r = first; r < last; r++) {
+        const float *const a = j->a + r * C;
+        float *const dst = j->dst + r * C;
+
+        FAST_SIMD
+        for (int64_t c = 0; c < C; c++)
+            dst[c] = (a[c] - mean[c]) * scale[c] + bias[c];
+    }
+}
+
+/* dst = a * scale + (b - mean) * slope + bias: a the gradient, b the normalised input's source. */
+FAST_CLONES static void combine_rows(const void *job, int64_t first, int64_t last)
+{
+    const map_job *const j = job;
+    const int64_t C = j->C;
+    const float *const mean = j->mean, *const scale = j->scale;
+    const float *const bias = j->bias, *const slope = j->slope;
+
+    for (int64_t r = first; r < last; r++) {
+        const float *const a = j->a + r * C, *const b = j->b + r * C;
+        float *const dst = j->dst + r * C;
+
+        FAST_SIMD
+        for (int64_t c = 0; c < C; c++)
+            dst[c] = a[c] * scale[c] + ((b[c] - mean[c]) * slope[c] + bias[c]);
+    }
+}
+
+/* dst = a * scale. */
+FAST_CLONES static void scale_rows(const void *job, int64_t first, int64_t last)
+{
+    const map_job *const j = job;
+    const int64_t C = j->C;
+    const float *const scale = j->scale;
+
+    for (int64_t r = first; r < last; r++) {
+        const float *const a = j->a + r * C;
+        float *const dst = j->dst + r * C;
+
+        FAST_SIMD
+        for (int64_t c = 0; c < C; c++)
+            dst[c] = a[c] * scale[c];
+    }
+}
+
+static void map_rows(const cut *k, int threads, fast_work *work, map_job job)
+{
+    job.C = k->C;
+    fast_parallel(threads, k->rows, THAW_MAX(BLOCK_ELEMENTS / k->C, 2), work, &job);
+}
+
+/* ----------------------------------------------------------------------------------------------
+ * the ops */
+
+/* The gradient of the output has its shape where the output itself is not read. */
+static cut cut_of(const exec_call *c)
+{
+    const exec_operand *const dst = c->out[0].shape ? &c->out[0] : &c->d_out[0];
+    const int64_t C = dst->shape->dim[dst->shape->rank - 1];
+
+    return cut_rows((int64_t)dst->elements / C, C);
+}
+
+size_t fast_norm_scratch(const exec_call *c)
+{
+    const cut k = cut_of(c);
+
+    return fast_column_scratch(k.rows, k.C);
+}
+
+void fast_batch_norm_train(const fast_call *call)
+{
+    const exec_call *const op = &call->op;
+    const cut k = cut_of(op);
+    const moments_job job = {.src = op->in[0].data, .scratch = op->scratch, .cut = k};
+    const group_sums sum = moments(&job, call->threads);
+    const double momentum = op->attrs->norm.momentum, n = (double)k.rows;
+    const float *const weight = op->in[1].data;
+    float *const running_mean = op->in[3].data, *const running_var = op->in[4].data;
+    float *const mean = op->out[1].data, *const rstd = op->out[2].data;
+    float *const scale = channel_row(op->scratch, &k, 0);
+
+    for (int64_t c = 0; c < k.C; c++) {
+        const double unbiased = sum.second[c] / (n - 1);
+
+        running_mean[c] =
+            (float)((1 - momentum) * (double)running_mean[c] + momentum * sum.first[c]);
+        running_var[c] = (float)((1 - momentum) * (double)running_var[c] + momentum * unbiased);
+        mean[c] = (float)sum.first[c];
+        rstd[c] = (float)(1 / sqrt(sum.second[c] / n + op->attrs->norm.eps));
+        scale[c] = rstd[c] * weight[c];
+    }
+    ++*(int64_t *)op->in[5].data;
+    map_rows(&k, call->threads, normalise_rows,
+             (map_job){.dst = op->out[0].data,
+                       .a = op->in[0].data,
+                       .mean = mean,
+                       .scale = scale,
+                       .bias = op->in[2].data});
+}
+
+/*
+ * d_src = weight * rstd * (d - (sum(d) + hat * sum(d * hat)) / n), hat = (src - mean) * rstd; with
+ * what belongs to a channel gathered: d * scale + (src - mean) * slope + bias.
+ */
+void fast_batch_norm_train_backward(const fast_call *call)
+{
+    const exec_call *const op = &call->op;
+    const cut k = cut_of(op);
+    const float *const mean = op->out[1].data, *const rstd = op->out[2].data;
+    const float *const weight = op->in[1].data;
+    const sums_job job = {.d = op->d_out[0].data,
+                          .src = op->in[0].data,
+                          .mean = mean,
+                          .scratch = op->scratch,
+                          .cut = k};
+    const group_sums sum = sums(&job, call->threads);
+    float *const scale = channel_row(op->scratch, &k, 0), *const slope = scale + k.C;
+    float *const bias = slope + k.C;
+
+    for (int64_t c = 0; job.src && c < k.C; c++)
+        sum.second[c] *= (double)rstd[c];
+    store(op->d_in[1].data, sum.second, k.C, call->add[1]);
+    store(op->d_in[2].data, sum.first, k.C, call->add[2]);
+    if (!op->d_in[0].data)
+        return;
+    for (int64_t c = 0; c < k.C; c++) {
+        const double whole = (double)weight[c] * (double)rstd[c];
+
+        scale[c] = (float)whole;
+        slope[c] = (float)(-whole * (double)rstd[c] * sum.second[c] / (double)k.rows);
+        bias[c] = (float)(-whole * sum.first[c] / (double)k.rows);
+    }
+    map_rows(&k, call->threads, combine_rows,
+             (map_job){.dst = op->d_in[0].data,
+                       .a = op->d_out[0].data,
+                       .b = op->in[0].data,
+                       .mean = mean,
+                       .scale = scale,
+                       .slope = slope,
+                       .bias = bias});
+}
+
+static double running_rstd(const exec_call *op, int64_t c)
+{
+    return 1 / sqrt((double)((const float *)op->in[4].data)[c] + op->attrs->norm.eps);
+}
+
+/* scale = weight / sqrt(running variance + eps), into the scratch. */
+static float *running_scale(const exec_call *op, const cut *k)
+{
+    const float *const weight = op->in[1].data;
+    float *const scale = channel_row(op->scratch, k, 0);
+
+    for (int64_t c = 0; c < k->C; c++)
+        scale[c] = (float)((double)weight[c] * running_rstd(op, c));
+    return scale;
+}
+
+void fast_batch_norm_infer(const fast_call *call)
+{
+    const exec_call *const op = &call->op;
+    const cut k = cut_of(op);
+
+    map_rows(&k, call->threads, normalise_rows,
+             (map_job){.dst = op->out[0].data,
+                       .a = op->in[0].data,
+                       .mean = op->in[3].data,
+                       .scale = running_scale(op, &k),
+                       .bias = op->in[2].data});
+}
+
+void fast_batch_norm_infer_backward(const fast_call *call)
+{
+    const exec_call *const op = &call->op;
+    const cut k = cut_of(op);
+
+    if (op->d_in[1].data || op->d_in[2].data) {
+        const sums_job job = {.d = op->d_out[0].data,
+                              .src = op->d_in[1].data ? op->in[0].data : NULL,
+                              .mean = op->in[3].data,
+                              .scratch = op->scratch,
+                              .cut = k};
+        const group_sums sum = sums(&job, call->threads);
+
+        for (int64_t c = 0; op->d_in[1].data && c < k.C; c++)
+            sum.second[c] *= running_rstd(op, c);
+        store(op->d_in[1].data, sum.second, k.C, call->add[1]);
+        store(op->d_in[2].data, sum.first, k.C, call->add[2]);
+    }
+    if (op->d_in[0].data)
+        map_rows(&k, call->threads, scale_rows,
+                 (map_job){.dst = op->d_in[0].data,
+                           .a = op->d_out[0].data,
+                           .scale = running_scale(op, &k)});
+}
