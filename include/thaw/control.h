@@ -72,7 +72,13 @@ THAW_API int64_t thaw_tree_param_numel(const thaw_tree *tree, int param);
 THAW_API int thaw_tree_param_module(const thaw_tree *tree, int param); /* owner */
 THAW_API const char *thaw_tree_module_path(const thaw_tree *tree, int module);
 THAW_API thaw_module_kind thaw_tree_module_kind(const thaw_tree *tree, int module);
-THAW_API int thaw_tree_module_parent(const thaw_tree *tree, int module);     /* -1: root */
+THAW_API int thaw_tree_module_parent(const thaw_tree *tree, int module); /* -1: root */
+
+/* Whether the module stands in the layer names: it is not the root, and it or a module below it has
+ * a parameter, a tied one included. Known once the tree is sealed. */
+THAW_API bool thaw_tree_is_layer(const thaw_tree *tree, int module);
+
+/* By name or path, second names and paths included. */
 THAW_API int thaw_tree_find_param(const thaw_tree *tree, const char *name);  /* -1: none */
 THAW_API int thaw_tree_find_module(const thaw_tree *tree, const char *path); /* -1: none */
 
@@ -138,6 +144,29 @@ THAW_API THAW_MUST_USE thaw_status thaw_schedule_coefficient(thaw_schedule *sche
                                                              double coefficient,
                                                              const char *const *patterns, int n);
 
+/* Pin the coefficient of layers at exactly 1, whatever an ancestor has; a coefficient of 1 instead
+ * removes the layer's own entry, so that it inherits. */
+THAW_API THAW_MUST_USE thaw_status thaw_schedule_pin(thaw_schedule *schedule,
+                                                     const char *const *patterns, int n);
+
+/*
+ * The step-scheduled form: parameters chosen by fnmatch patterns, at fixed iterations.
+ *
+ * alias      a name for a list of fnmatch patterns on parameter names
+ * spec       freeze or thaw what an alias or a pattern names; belongs to the stage begun last, else
+ *            to the base, which holds from the start. After thaw_schedule_add_phase it belongs to
+ *            that phase
+ * add_stage  the operations that follow, of either form, take effect before update number
+ *            start_step (from 0), whatever phase that is in; after those of a phase that begins
+ *            there. The optimizer is kept. A stage whose step is skipped still holds from then on
+ */
+THAW_API THAW_MUST_USE thaw_status thaw_schedule_alias(thaw_schedule *schedule, const char *name,
+                                                       const char *const *patterns, int n);
+THAW_API THAW_MUST_USE thaw_status thaw_schedule_spec(thaw_schedule *schedule, const char *module,
+                                                      bool frozen);
+THAW_API THAW_MUST_USE thaw_status thaw_schedule_add_stage(thaw_schedule *schedule,
+                                                           int64_t start_step);
+
 /* true (the default): norm layers whose parameters are all frozen run in inference mode. false: as
  * plain PyTorch. */
 THAW_API void thaw_schedule_frozen_norm_eval(thaw_schedule *schedule, bool eval);
@@ -147,7 +176,33 @@ THAW_API void thaw_schedule_frozen_norm_eval(thaw_schedule *schedule, bool eval)
 THAW_API void thaw_schedule_set_sizes(thaw_schedule *schedule, int64_t steps_per_epoch,
                                       int64_t samples_per_step, int64_t tokens_per_step);
 
+/*
+ * Resolve every pattern, check everything, and close the schedule. All mistakes are found at once:
+ * thaw_error() then has one line for each, and the status is that of the first. After a failure the
+ * schedule is still open, and may be destroyed or sealed again.
+ *
+ * Errors: THAW_E_NOMATCH, THAW_E_PATTERN, THAW_E_LIMIT (a pattern that takes too long),
+ * THAW_E_RECIPE (a layer or module asked for two things by one phase or stage), THAW_E_RANGE (a
+ * stage beyond the end, a length that does not fit), THAW_E_USAGE (no phase).
+ */
 THAW_API THAW_MUST_USE thaw_status thaw_schedule_seal(thaw_schedule *schedule);
+
+/*
+ * Record a change made by hand at an iteration (an edit of a checkpoint), in a sealed schedule. It
+ * takes effect after everything the schedule itself does at that iteration, and what comes later
+ * still wins. The optimizer is kept. Effects given out before stay valid but may be out of date.
+ */
+THAW_API THAW_MUST_USE thaw_status thaw_schedule_edit_freeze(thaw_schedule *schedule,
+                                                             int64_t iteration,
+                                                             const char *const *patterns, int n);
+THAW_API THAW_MUST_USE thaw_status thaw_schedule_edit_unfreeze(thaw_schedule *schedule,
+                                                               int64_t iteration,
+                                                               const char *const *patterns, int n);
+THAW_API THAW_MUST_USE thaw_status thaw_schedule_edit_coefficient(thaw_schedule *schedule,
+                                                                  int64_t iteration,
+                                                                  double coefficient,
+                                                                  const char *const *patterns,
+                                                                  int n);
 
 /*
  * Where training is. Everything the phase depends on, and all of it goes into a checkpoint.
@@ -168,6 +223,9 @@ typedef struct thaw_progress {
 
 THAW_API int thaw_schedule_n_phases(const thaw_schedule *schedule);
 THAW_API const char *thaw_schedule_phase_name(const thaw_schedule *schedule, int phase);
+/* As given to add_phase, with the name filled in. */
+THAW_API const thaw_phase_options *thaw_schedule_phase_options(const thaw_schedule *schedule,
+                                                               int phase);
 THAW_API int thaw_schedule_phase_at(const thaw_schedule *schedule, const thaw_progress *progress);
 
 /* Iterations [*begin, *end) of a phase as far as progress tells (a metric may still end it
