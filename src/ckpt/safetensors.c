@@ -299,7 +299,9 @@ static int by_place(const void *a, const void *b)
 
     if (x->begin != y->begin)
         return x->begin < y->begin ? -1 : 1;
-    return x->bytes < y->bytes ? -1 : x->bytes > y->bytes;
+    if (x->bytes != y->bytes)
+        return x->bytes < y->bytes ? -1 : 1;
+    return strcmp(x->name, y->name);
 }
 
 /* In the order of the data, each tensor begins where the one before it ended. */
@@ -308,8 +310,6 @@ static thaw_status check_tiling(reader *r)
     st_file *f = r->file;
     size_t at = 0;
 
-    if (f->n > 0)
-        qsort(f->entry, (size_t)f->n, sizeof *f->entry, by_place);
     for (int i = 0; i < f->n; i++) {
         st_entry *e = &f->entry[i];
 
@@ -369,8 +369,10 @@ static thaw_status read_header(st_file *f, int64_t size)
     r.data_begin = n + 8;
     r.data_bytes = (size_t)size - r.data_begin;
     THAW_TRY(scan_header(&r));
-    THAW_TRY(check_tiling(&r));
+    if (f->n > 0)
+        qsort(f->entry, (size_t)f->n, sizeof *f->entry, by_place);
     THAW_TRY(index_names(f));
+    THAW_TRY(check_tiling(&r));
 done:
     thaw__free(header);
     return status;
