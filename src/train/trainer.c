@@ -68,10 +68,10 @@ static double rate_now(const trainer *t)
     return t->base_lr * curve_at(&t->curve, t->state.updates, t->curve_total);
 }
 
-static void count_trainable(thaw_event *e, const trainer *t)
+/* Who trains, and the least and greatest rate of those where the base rate is lr. */
+static void count_trainable(thaw_event *e, const trainer *t, double lr)
 {
     const params *p = t->job->params;
-    const double lr = rate_now(t);
 
     e->lr = lr;
     e->lr_least = INFINITY;
@@ -112,7 +112,7 @@ static thaw_status announce_phase(trainer *t, const optim_report *report, double
     thaw_event event = {.kind = THAW_EVENT_PHASE, .planned_bytes = plan_peak_bytes(e->plan)};
     text words = TEXT_INIT;
 
-    count_trainable(&event, t);
+    count_trainable(&event, t, rate_now(t));
     describe_change(&words, report, seconds);
     if (event.trainable == 0)
         text_add(&words, "; every parameter is frozen: nothing will be learned");
@@ -251,13 +251,13 @@ static void tell_step(trainer *t, const update *u)
     thaw_event event = {.kind = THAW_EVENT_STEP,
                         .loss = u->loss,
                         .grad_norm = u->grad_norm,
-                        .lr = u->lr,
                         .metric = t->state.last_metric,
                         .metric_name = "accuracy",
                         .rate = t->rate,
                         .seconds_left = estimate_left(t),
                         .skipped = u->applied ? 0 : t->state.skipped_in_row};
 
+    count_trainable(&event, t, u->lr);
     trainer_tell(t, &event);
 }
 
@@ -272,7 +272,7 @@ static void tell_phase_end(trainer *t)
                         .rate = (double)t->state.phase_images / seconds,
                         .skipped = t->state.phase_skipped};
 
-    count_trainable(&event, t);
+    count_trainable(&event, t, rate_now(t));
     trainer_tell(t, &event);
 }
 
