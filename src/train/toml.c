@@ -458,7 +458,7 @@ static thaw_status read_key_part(reader *r)
     while (is_bare(peek(r, r->scratch.length)) && !r->scratch.failed)
         text_add_n(&r->scratch, r->at + r->scratch.length, 1);
     r->at += r->scratch.length;
-    if (r->scratch.length == 0)
+    if (r->scratch.length == 0 && !r->scratch.failed)
         return bad(r, part->at, "a key is expected here: letters, digits, '_' and '-', or quoted");
     return keep_string(r, &part->name, &part->length);
 }
@@ -769,9 +769,11 @@ thaw_status toml_put(toml_value **out, toml_document *d, toml_value *table, cons
     reader r = {.name = name};
 
     THAW_TRY(start(&r, d, source, size, name));
+    skip_blanks(&r);
     THAW_TRY(append(&item, &r, &made, NULL, here(&r)));
     THAW_TRY(begin_value(&r, item));
     THAW_TRY(finish_values(&r));
+    skip_blanks(&r);
     if (peek(&r, 0) >= 0) {
         status = bad(&r, here(&r), "something follows the value; remove it");
         goto done;
