@@ -117,16 +117,6 @@ const char *cli_count(char *buffer, int64_t n);
 const char *cli_duration(char *buffer, double seconds);
 
 /* ----------------------------------------------------------------------------------------------
- * JSON (json_line.c) */
-
-/* A JSON string with its quotes; a number, null where JSON has none. */
-void json_string(FILE *to, const char *text);
-void json_number(FILE *to, double value);
-
-/* An event as one line: {"event": "step", ...}. */
-void json_event(FILE *to, const thaw_event *event);
-
-/* ----------------------------------------------------------------------------------------------
  * progress (progress.c) */
 
 typedef enum progress_mode {

@@ -1,23 +1,30 @@
 /*
  * cmd_eval.c - `thaw eval`: loss, accuracy and the confusion matrix of one split.
  */
+#include <math.h>
+
 #include "cli.h"
 
 #define SHOW_CLASSES 20 /* a matrix of more classes fits no screen */
 
+/* `"name": value, `, null where JSON has no such number. */
+static void print_number(const char *name, double value)
+{
+    if (isfinite(value))
+        printf("\"%s\": %.17g, ", name, value);
+    else
+        printf("\"%s\": null, ", name);
+}
+
+/* split is one of the three names, so it needs no escapes */
 static void print_json(const thaw_eval_result *r, const char *split)
 {
-    fputs("{\"split\": ", stdout);
-    json_string(stdout, split);
-    printf(", \"n\": %lld, \"loss\": ", (long long)r->n);
-    json_number(stdout, r->loss);
-    fputs(", \"accuracy\": ", stdout);
-    json_number(stdout, r->accuracy);
-    fputs(", \"baseline\": ", stdout);
-    json_number(stdout, r->baseline);
-    fputs(", \"seconds\": ", stdout);
-    json_number(stdout, r->seconds);
-    fputs(", \"confusion\": [", stdout);
+    printf("{\"split\": \"%s\", \"n\": %lld, ", split, (long long)r->n);
+    print_number("loss", r->loss);
+    print_number("accuracy", r->accuracy);
+    print_number("baseline", r->baseline);
+    print_number("seconds", r->seconds);
+    fputs("\"confusion\": [", stdout);
     for (int i = 0; i < r->n_classes; i++)
         for (int j = 0; j < r->n_classes; j++)
             printf("%s%lld%s",

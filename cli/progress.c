@@ -259,6 +259,15 @@ static void (*const show[])(progress *p, const thaw_event *e) = {
     [THAW_EVENT_NOTE] = on_note, [THAW_EVENT_END] = on_end,
 };
 
+static void print_json(progress *p, const thaw_event *e)
+{
+    char *line = NULL;
+
+    if (thaw_event_json(&line, e) == THAW_OK)
+        fputs(line, p->to);
+    thaw_text_free(line);
+}
+
 bool progress_event(void *user, const thaw_event *event)
 {
     progress *p = user;
@@ -266,7 +275,7 @@ bool progress_event(void *user, const thaw_event *event)
     if ((size_t)event->kind >= CLI_COUNT(show))
         return true;
     if (p->mode == PROGRESS_JSON) {
-        json_event(p->to, event);
+        print_json(p, event);
     } else {
         if (event->kind != THAW_EVENT_STEP)
             progress_leave(p);

@@ -73,6 +73,8 @@ int cli_print(char *text)
     int code = 0;
 
     fputs(text, stdout);
+    if (*text != '\0' && text[strlen(text) - 1] != '\n')
+        fputc('\n', stdout);
     if (fflush(stdout) != 0) {
         cli_error("standard output cannot be written");
         code = thaw_exit_code(THAW_E_IO);
