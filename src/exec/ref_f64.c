@@ -2,6 +2,7 @@
  * ref_f64.c - the reference kernels for double: ref_kernels.inc compiled with this element type.
  */
 #include "exec/exec.h"
+#include "exec/fast.h"
 
 #include <math.h>
 #include <string.h>
