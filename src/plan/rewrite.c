@@ -32,12 +32,37 @@ static void pass_through(plan_build *b, graph_node *node)
         b->output = node->in[0];
 }
 
+/* The variance of one value is 0 / 0. */
+static thaw_status want_several_rows(const graph *g, const graph_node *node)
+{
+    const shape *src = &g->value[node->in[0]].shape;
+    int64_t rows = 1;
+    char buffer[128];
+
+    for (int i = 0; i < src->rank - 1 && rows == 1; i++)
+        rows *= src->dim[i];
+    if (rows > 1)
+        return THAW_OK;
+    return thaw_fail(THAW_E_SHAPE,
+                     "layer '%s': batch statistics of %s: one value per channel; use a larger "
+                     "batch, or freeze the layer",
+                     node->name, shape_format(buffer, src));
+}
+
+static thaw_status always_fits(const graph *g, const graph_node *node)
+{
+    (void)g;
+    (void)node;
+    return THAW_OK;
+}
+
 static const struct {
     uint8_t mode; /* the bit that keeps the op as it is */
-    void (*without)(plan_build *b, graph_node *node);
+    thaw_status (*with)(const graph *g, const graph_node *node); /* may it stay? */
+    void (*without)(plan_build *b, graph_node *node);            /* what else it becomes */
 } mode_table[OP_COUNT] = {
-    [OP_BATCH_NORM_TRAIN] = {THAW_MODE_NORM_TRAIN, use_running_statistics},
-    [OP_DROPOUT] = {THAW_MODE_DROPOUT, pass_through},
+    [OP_BATCH_NORM_TRAIN] = {THAW_MODE_NORM_TRAIN, want_several_rows, use_running_statistics},
+    [OP_DROPOUT] = {THAW_MODE_DROPOUT, always_fits, pass_through},
 };
 
 uint8_t thaw__plan_mode_of(op_kind op)
@@ -66,7 +91,11 @@ thaw_status thaw__plan_modes(plan_build *b)
         if (r->effect && node->module >= r->effect->n_modules)
             return thaw_fail(THAW_E_MISMATCH, "layer '%s' is module %d of the effect's %d",
                              node->name, node->module, r->effect->n_modules);
-        if (mode && !mode_is_on(r, node, mode))
+        if (!mode)
+            continue;
+        if (mode_is_on(r, node, mode))
+            THAW_CHECK(mode_table[node->op].with(g, node));
+        else
             mode_table[node->op].without(b, node);
     }
     return THAW_OK;
@@ -75,7 +104,7 @@ thaw_status thaw__plan_modes(plan_build *b)
 /* ----------------------------------------------------------------------------------------------
  * in place */
 
-static bool always(const plan *p, const plan_step *step)
+static bool any_time(const plan *p, const plan_step *step)
 {
     (void)p;
     (void)step;
@@ -103,11 +132,11 @@ static const struct {
     uint32_t backward; /* OP_IN bits of a backward step's inputs: the gradients of outputs */
     bool (*when)(const plan *p, const plan_step *step);
 } share_table[OP_COUNT] = {
-    [OP_RELU] = {OP_IN(0), OP_IN(0), always},
-    [OP_RELU6] = {OP_IN(0), OP_IN(0), always},
-    [OP_ADD] = {OP_IN(0) | OP_IN(1), 0, always},
-    [OP_DROPOUT] = {OP_IN(0), OP_IN(0), always},
-    [OP_BATCH_NORM_TRAIN] = {OP_IN(0), OP_IN(0), always},
+    [OP_RELU] = {OP_IN(0), OP_IN(0), any_time},
+    [OP_RELU6] = {OP_IN(0), OP_IN(0), any_time},
+    [OP_ADD] = {OP_IN(0) | OP_IN(1), 0, any_time},
+    [OP_DROPOUT] = {OP_IN(0), OP_IN(0), any_time},
+    [OP_BATCH_NORM_TRAIN] = {OP_IN(0), OP_IN(0), any_time},
     [OP_BATCH_NORM_INFER] = {OP_IN(0), OP_IN(0), makes_d_src_alone},
     [OP_FLATTEN] = {OP_IN(0), OP_IN(0), keeps_order},
 };
