@@ -5,9 +5,8 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
-#include "check.h"
-#include "ckpt/ckpt.h"
 #include "faults.h"
+#include "saving.h"
 
 #define T(name, type, shape, at)                                                                   \
     "\"" name "\":{\"dtype\":\"" type "\",\"shape\":" shape ",\"data_offsets\":" at "}"
@@ -557,5 +556,6 @@ int main(void)
         cmocka_unit_test(test_flipped_bits),
     };
 
+    saving_in_memory();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
