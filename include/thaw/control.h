@@ -245,6 +245,259 @@ THAW_API bool thaw_effect_trainable(const thaw_effect *effect, int param);
 THAW_API double thaw_effect_lr_scale(const thaw_effect *effect, int param);
 THAW_API uint64_t thaw_effect_digest(const thaw_effect *effect);
 
+/* ----------------------------------------------------------------------------------------------
+ * live policy */
+
+/*
+ * Freezing and coefficients changed by hand while a model trains, with the optimizer groups that
+ * follow from them: for programs without a schedule. The policy says which parameters train and at
+ * what rate; the program's optimizer does it.
+ *
+ * A parameter is frozen if any of its names lies at or below a frozen layer, or if a module that
+ * uses it is one whose own parameters alone are frozen. The tree must outlive the policy.
+ */
+typedef struct thaw_policy thaw_policy;
+THAW_API THAW_MUST_USE thaw_status thaw_policy_create(thaw_policy **out, const thaw_tree *tree);
+THAW_API void thaw_policy_destroy(thaw_policy *policy);
+
+/* A parameter that the model is built with untrained. Unlike a `fixed` one, unfreezing its layer
+ * makes it train; loading a saved state does not. */
+THAW_API THAW_MUST_USE thaw_status thaw_policy_start_untrained(thaw_policy *policy,
+                                                               const char *param);
+
+/* What to do where the optimizer's groups do not allow a change in place. */
+typedef enum thaw_rebuild {
+    THAW_REBUILD_REFUSE,   /* fail with THAW_E_REBUILD; the phase state is changed all the same */
+    THAW_REBUILD_IF_NEEDED /* build the groups anew with the rates of the last build */
+} thaw_rebuild;
+
+/*
+ * Layers whose whole name one of the n patterns matches, or that are named exactly: their module
+ * numbers in layer order, without duplicates, into layers, which has room for thaw_tree_n_modules()
+ * numbers; their count into *n_layers. No patterns select nothing.
+ *
+ * Errors: THAW_E_NOMATCH when a pattern matches no layer (near names are suggested), THAW_E_PATTERN
+ * when Python would refuse it, THAW_E_SUPPORT naming a construct that is not supported,
+ * THAW_E_LIMIT when it takes too long. Nothing has changed then.
+ */
+THAW_API THAW_MUST_USE thaw_status thaw_policy_select(int *layers, int *n_layers,
+                                                      const thaw_policy *policy,
+                                                      const char *const *patterns, int n);
+
+/* Freeze everything at or below the selected layers. Groups stay as they are. Errors: those of
+ * thaw_policy_select. */
+THAW_API THAW_MUST_USE thaw_status thaw_policy_freeze(thaw_policy *policy,
+                                                      const char *const *patterns, int n);
+
+/*
+ * Thaw everything at or below the selected layers. Where an ancestor is frozen, its rule is pushed
+ * down so that all that stands beside them stays frozen.
+ *
+ * Errors: those of thaw_policy_select; THAW_E_REBUILD when a parameter trains now and has no group
+ * (only where groups exist): thaw_policy_build is the way on.
+ */
+THAW_API THAW_MUST_USE thaw_status thaw_policy_unfreeze(thaw_policy *policy,
+                                                        const char *const *patterns, int n,
+                                                        thaw_rebuild rebuild);
+
+/*
+ * Set the coefficient of the selected layers, a finite number of 0 or more. The nearest entry at or
+ * above a layer counts, without multiplying; 1 removes the layer's own entry, so that it inherits.
+ * 0 pauses: gradients flow and optimizer state moves on, the values do not change.
+ *
+ * Groups at or below the layers get the new rate at once, decays so far included. Errors: those of
+ * thaw_policy_select; THAW_E_RANGE; THAW_E_REBUILD when a trainable parameter there has no group,
+ * or a group's coefficient is 0 and would become another: no group has changed then, the
+ * coefficient has.
+ */
+THAW_API THAW_MUST_USE thaw_status thaw_policy_coefficient(thaw_policy *policy, double coefficient,
+                                                           const char *const *patterns, int n,
+                                                           thaw_rebuild rebuild);
+
+/* The same with exactly 1 as an entry of its own, whatever an ancestor has. */
+THAW_API THAW_MUST_USE thaw_status thaw_policy_pin(thaw_policy *policy, const char *const *patterns,
+                                                   int n, thaw_rebuild rebuild);
+
+THAW_API bool thaw_policy_trainable(const thaw_policy *policy, int param);
+
+/* What a module has: a rule for its subtree, one for its own parameters, a coefficient of its own,
+ * and the coefficient in force. */
+typedef struct thaw_layer_state {
+    bool frozen, frozen_own, has_coefficient;
+    double coefficient; /* NaN without one */
+    double effective;
+} thaw_layer_state;
+THAW_API thaw_layer_state thaw_policy_layer(const thaw_policy *policy, int module);
+
+/* Base rate, multiplied by gamma after every step_size-th epoch (1 or more). */
+typedef struct thaw_rates {
+    double lr;
+    int64_t step_size;
+    double gamma;
+} thaw_rates;
+#define THAW_RATES_INIT                                                                            \
+    {                                                                                              \
+        1e-3, 10, 0.1                                                                              \
+    }
+
+/*
+ * Make the groups from the phase state: one for the root's own parameters and one for each layer
+ * that owns trainable ones, in layer order; a tied parameter is in its first owner's. Everything of
+ * the optimizer starts anew. Nothing trainable gives no groups, which is no error. THAW_E_RANGE.
+ */
+THAW_API THAW_MUST_USE thaw_status thaw_policy_build(thaw_policy *policy, const thaw_rates *rates);
+THAW_API void thaw_policy_discard_groups(thaw_policy *policy);
+THAW_API bool thaw_policy_has_groups(const thaw_policy *policy);
+
+/* Tell the scheduler that an epoch ended. */
+THAW_API void thaw_policy_epoch_end(thaw_policy *policy);
+
+/* One group; what it points to is valid until the groups are built or discarded again. */
+typedef struct thaw_group {
+    const char *layer; /* "" for the root */
+    const int *param;  /* [n_params], rising */
+    int n_params;
+    double lr;          /* now: base, decays and coefficient */
+    double coefficient; /* applied to this group */
+} thaw_group;
+THAW_API int thaw_policy_n_groups(const thaw_policy *policy);
+THAW_API thaw_group thaw_policy_group(const thaw_policy *policy, int group);
+
+/*
+ * The whole state as JSON text, to be kept in a checkpoint; free with thaw_text_free.
+ */
+THAW_API THAW_MUST_USE thaw_status thaw_policy_save(char **json, const thaw_policy *policy);
+
+/*
+ * Replace the state by a saved one. rates NULL: the phase state only, groups are discarded. Else
+ * the groups are built with these rates first, and then those that were saved get their rate back
+ * by layer name, and the scheduler its settings and progress; a layer without a saved group starts
+ * fresh, a saved group without a layer is dropped.
+ *
+ * Errors: THAW_E_DATA when the text is not such a state; THAW_E_MISMATCH when it has rules for a
+ * layer that does not exist, or no groups where rates is given. The policy is unchanged then.
+ */
+THAW_API THAW_MUST_USE thaw_status thaw_policy_load(thaw_policy *policy, const char *json,
+                                                    const thaw_rates *rates);
+
+/* Free a text that a function of this header or of <thaw/thaw.h> returned through a char **. NULL
+ * is allowed. */
+THAW_API void thaw_text_free(char *text);
+
+/* ----------------------------------------------------------------------------------------------
+ * step-scheduled freezing by parameter patterns */
+
+/* Freeze (or thaw) what `module` names: an alias, or an fnmatch pattern on parameter names. */
+typedef struct thaw_freeze_spec {
+    const char *module;
+    bool frozen;
+} thaw_freeze_spec;
+
+/* Specs that hold from update number start_step (from 0) on. */
+typedef struct thaw_freeze_stage {
+    int64_t start_step;
+    const thaw_freeze_spec *spec;
+    int n_specs;
+} thaw_freeze_stage;
+
+/* A name for a list of fnmatch patterns. */
+typedef struct thaw_alias {
+    const char *name;
+    const char *const *pattern;
+    int n_patterns;
+} thaw_alias;
+
+/*
+ * Set the flag of every parameter whose first name matches one of the n patterns, as Python's
+ * fnmatch.fnmatchcase does.
+ *
+ * flipped    elements of the parameters whose flag changed
+ * trainable  [thaw_tree_n_params()], in and out; a fixed parameter is never made trainable
+ */
+THAW_API THAW_MUST_USE thaw_status thaw_freeze_params(int64_t *flipped, bool *trainable,
+                                                      const thaw_tree *tree,
+                                                      const char *const *patterns, int n,
+                                                      bool frozen);
+
+/* Elements that the last spec of a module flipped. */
+typedef struct thaw_freeze_total {
+    const char *module; /* the spec's text */
+    int64_t flipped;
+} thaw_freeze_total;
+
+/*
+ * Apply specs in order; each module is looked up among the aliases, else it is a pattern itself.
+ * totals has room for n_specs; *n_totals modules are told, each once, at its first position.
+ */
+THAW_API THAW_MUST_USE thaw_status thaw_apply_freeze_specs(thaw_freeze_total *totals, int *n_totals,
+                                                           bool *trainable, const thaw_tree *tree,
+                                                           const thaw_freeze_spec *specs,
+                                                           int n_specs, const thaw_alias *aliases,
+                                                           int n_aliases);
+
+/*
+ * The specs that hold at a step, one for each module: base, then the stages with start_step <= step
+ * in the order of their steps. out has room for all specs given; its texts are the arguments'.
+ *
+ * valid, n_valid  the modules that may be named; n_valid negative: any
+ *
+ * THAW_E_NOMATCH: a spec that holds names another module; the text is Python's.
+ */
+THAW_API THAW_MUST_USE thaw_status thaw_effective_freeze(
+    thaw_freeze_spec *out, int *n_out, int64_t step, const thaw_freeze_spec *base, int n_base,
+    const thaw_freeze_stage *stages, int n_stages, const char *const *valid, int n_valid);
+
+/* Sorted, without duplicates, contradictions kept: equal meaning gives equal bytes. out has room
+ * for n_specs; its texts are the arguments'. */
+THAW_API void thaw_canonical_freeze_meta(thaw_freeze_spec *out, int *n_out,
+                                         const thaw_freeze_spec *specs, int n_specs);
+
+/* The canonical form as compact JSON, and as the file metadata.json; free with thaw_text_free. */
+THAW_API THAW_MUST_USE thaw_status thaw_freeze_meta_json(char **out, const thaw_freeze_spec *specs,
+                                                         int n_specs);
+THAW_API THAW_MUST_USE thaw_status thaw_freeze_metadata_json(char **out, int64_t step,
+                                                             int64_t tokens_seen,
+                                                             const thaw_freeze_spec *specs,
+                                                             int n_specs);
+
+/*
+ * Compare what a checkpoint says was meant with what is meant now, before any tensor is loaded.
+ * Modules named on one side only are left out.
+ *
+ * warning   a text to show, or NULL when there is nothing to say; free with thaw_text_free
+ * folder    stands in messages
+ * metadata  text of metadata.json; NULL: there is none, and nothing to compare
+ * expected  n_expected specs, in canonical form or not; negative: nothing is expected
+ * ignore    a difference is a warning, not an error
+ *
+ * Errors: THAW_E_MISMATCH when they differ; THAW_E_DATA when an entry names no module.
+ */
+THAW_API THAW_MUST_USE thaw_status thaw_freeze_metadata_compare(char **warning, const char *folder,
+                                                                const char *metadata,
+                                                                const thaw_freeze_spec *expected,
+                                                                int n_expected, bool ignore);
+
+/* The step that a metadata.json tells; false when it tells none or cannot be read. */
+THAW_API bool thaw_peek_saved_step(int64_t *step, const char *metadata);
+
+/* Aliases that an architecture brings: "joint_decoder", "cross_attention", "mot", "moma". Static
+ * storage. THAW_E_NOMATCH for another name; the text is Python's. */
+THAW_API THAW_MUST_USE thaw_status thaw_arch_aliases(const thaw_alias **aliases, int *n_aliases,
+                                                     const char *arch);
+
+/* Stages as a configuration may list them: start steps strictly rising. THAW_E_RECIPE. */
+THAW_API THAW_MUST_USE thaw_status thaw_check_freeze_stages(const thaw_freeze_stage *stages,
+                                                            int n_stages);
+
+/* Whether the base specs freeze the vision encoder, or every part of it that they name. */
+THAW_API bool thaw_encoder_frozen(const thaw_freeze_spec *base, int n_base);
+
+/*
+ * Whether a checkpoint is due after `step` updates: every `interval` (1 or more), and in the dense
+ * window [first, last] at first plus each power of two and first itself. first > last: no window.
+ */
+THAW_API bool thaw_save_due(int64_t step, int64_t interval, int64_t first, int64_t last);
+
 #ifdef __cplusplus
 }
 #endif

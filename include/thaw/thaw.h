@@ -27,9 +27,6 @@ extern "C" {
 THAW_API const char *thaw_version(void);
 THAW_API const char *thaw_kernels(void);
 
-/* Free a text that a function of this header returned through a char **. NULL is allowed. */
-THAW_API void thaw_text_free(char *text);
-
 /* ------------------------------------------------------------------------------------------------
  * recipe */
 

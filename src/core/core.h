@@ -142,6 +142,7 @@ thaw_status regex_translate(text *out, text *prefix, const char *pattern) THAW_M
 /* A compiled pattern. */
 typedef struct name_pattern name_pattern;
 thaw_status pattern_compile(name_pattern **out, const char *python) THAW_MUST_USE;
+thaw_status pattern_compile_engine(name_pattern **out, const char *pcre2) THAW_MUST_USE;
 void pattern_destroy(name_pattern *p);
 
 /* Whether the whole name matches. THAW_E_LIMIT when the effort exceeds a fixed bound. */
@@ -164,6 +165,39 @@ thaw_status selection_take(selection *out, const thaw_tree *tree, const bool *ch
 thaw_status thaw__select(selection *out, const thaw_tree *tree, const char *const *patterns,
                          int n) THAW_MUST_USE;
 void selection_done(selection *s);
+
+/* ----------------------------------------------------------------------------------------------
+ * Python's texts, and JSON (pytext.c, jsonread.c) */
+
+/* repr() of a string as CPython 3.11 writes it, non-printable characters escaped. */
+void text_add_python(text *t, const char *s);
+
+/* json.dumps of a string: everything outside ASCII as \\uXXXX. */
+void text_add_ascii_json(text *t, const char *s);
+
+typedef enum json_kind {
+    JSON_IS_NULL,
+    JSON_IS_BOOL,
+    JSON_IS_NUMBER,
+    JSON_IS_TEXT,
+    JSON_IS_LIST,
+    JSON_IS_OBJECT
+} json_kind;
+
+/* A JSON value; members in source order, as a list. */
+typedef struct json_node {
+    json_kind kind;
+    bool truth;
+    const char *text; /* JSON_IS_TEXT: decoded; JSON_IS_NUMBER: as written */
+    const char *key;  /* in an object */
+    struct json_node *first, *next;
+} json_node;
+
+/* Read a whole text; nodes live in the region. THAW_E_DATA with the position of the first mistake.
+ */
+thaw_status json_read(json_node **out, thaw_region *region, const char *source) THAW_MUST_USE;
+const json_node *json_get(const json_node *object, const char *key); /* the last one; NULL: none */
+void text_add_python_value(text *t, const json_node *value);         /* repr() of the value */
 
 /* ----------------------------------------------------------------------------------------------
  * phase state (state.c) */

@@ -90,29 +90,50 @@ static thaw_status prepare_match(name_pattern *p)
     return THAW_OK;
 }
 
-thaw_status pattern_compile(name_pattern **out, const char *python)
+/* The prefix is taken over. */
+static thaw_status compile(name_pattern **out, const char *python, const char *translated,
+                           text *prefix)
 {
     thaw_status status = THAW_OK;
-    text translated = TEXT_INIT;
     name_pattern *p = thaw__new(1, sizeof(*p));
 
     if (!p)
         return fail_memory(python);
+    p->prefix = *prefix;
+    *prefix = (text)TEXT_INIT;
     p->python = thaw__strdup(python);
     p->general = pcre2_general_context_create(allocate, release, NULL);
     if (!p->python || !p->general) {
         status = fail_memory(python);
         goto done;
     }
-    THAW_TRY(regex_translate(&translated, &p->prefix, python));
-    THAW_TRY(compile_translated(p, translated.data ? translated.data : ""));
+    THAW_TRY(compile_translated(p, translated));
     THAW_TRY(prepare_match(p));
     *out = p;
     p = NULL;
 done:
-    text_done(&translated);
     pattern_destroy(p);
     return status;
+}
+
+thaw_status pattern_compile(name_pattern **out, const char *python)
+{
+    thaw_status status = THAW_OK;
+    text translated = TEXT_INIT, prefix = TEXT_INIT;
+
+    THAW_TRY(regex_translate(&translated, &prefix, python));
+    THAW_TRY(compile(out, python, translated.data ? translated.data : "", &prefix));
+done:
+    text_done(&prefix);
+    text_done(&translated);
+    return status;
+}
+
+thaw_status pattern_compile_engine(name_pattern **out, const char *pcre2)
+{
+    text prefix = TEXT_INIT;
+
+    return compile(out, pcre2, pcre2, &prefix);
 }
 
 void pattern_destroy(name_pattern *p)

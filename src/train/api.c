@@ -19,11 +19,6 @@ const char *thaw_kernels(void)
     return words;
 }
 
-void thaw_text_free(char *s)
-{
-    thaw__free(s);
-}
-
 thaw_status thaw_event_json(char **out, const thaw_event *event)
 {
     text t = TEXT_INIT;
