@@ -2,6 +2,7 @@
  * cmd_train.c - `thaw train` and `thaw resume`: sets the signals and the display up, and calls the
  * library.
  */
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -43,10 +44,20 @@ thaw_status cli_load(thaw_recipe **out, const char *path, const cli_args *args)
     return thaw_recipe_load(out, path, args->sets, args->n_sets);
 }
 
+/* What OMP_NUM_THREADS asks for, as other programs with the same runtime obey it; 0: nothing. */
+static int threads_of_environment(void)
+{
+    const char *value = getenv("OMP_NUM_THREADS");
+    const long n = value ? strtol(value, NULL, 10) : 0;
+
+    return n >= 1 && n <= 1024 ? (int)n : 0;
+}
+
 thaw_run_options cli_run_options(const cli_args *args)
 {
-    return (thaw_run_options){
-        .run = args->run, .executor = args->executor, .threads = args->threads};
+    return (thaw_run_options){.run = args->run,
+                              .executor = args->executor,
+                              .threads = args->threads ? args->threads : threads_of_environment()};
 }
 
 /* The end of both commands: what to say, and the exit code. */

@@ -1,7 +1,9 @@
 /*
  * main.c - finds the command in the table and runs it. What a command does is in its cmd_*.c.
  */
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cli.h"
 
@@ -20,6 +22,25 @@ static const char *command_name(int i)
     return i < cli_n_commands ? cli_commands[i].name : NULL;
 }
 
+/*
+ * Threads that spin while they wait halve the speed of a machine that has anything else to do. The
+ * OpenMP runtime reads its wait policy once, before main, so the program starts itself again where
+ * nobody has chosen one.
+ */
+static void wait_passively(char **argv)
+{
+    char self[4096];
+    ssize_t n;
+
+    if (getenv("OMP_WAIT_POLICY") || setenv("OMP_WAIT_POLICY", "passive", 0) != 0)
+        return;
+    n = readlink("/proc/self/exe", self, sizeof self);
+    if (n < 0 || (size_t)n >= sizeof self)
+        return;
+    self[n] = '\0';
+    (void)execv(self, argv); /* it comes back only where it failed: then go on as we are */
+}
+
 int main(int argc, char **argv)
 {
     const char *name = argc > 1 ? argv[1] : "help";
@@ -28,6 +49,7 @@ int main(int argc, char **argv)
     char near[128];
     int code;
 
+    wait_passively(argv);
     /* A closed pipe behind us must not end a training run. */
     (void)signal(SIGPIPE, SIG_IGN);
     for (size_t i = 0; i < CLI_COUNT(synonyms); i++)

@@ -32,7 +32,7 @@ static const cli_option option_table[] = {
     {OPTION_SPLIT, "--split", "NAME", KIND_TEXT, FIELD(split),
      "train, valid or test (default: valid)"},
     {OPTION_THREADS, "--threads", "N", KIND_COUNT, FIELD(threads),
-     "threads (default: as many processors as this process may use)"},
+     "threads (default: OMP_NUM_THREADS, else the processors this process may use)"},
     {OPTION_EXECUTOR, "--executor", "NAME", KIND_TEXT, FIELD(executor),
      "dnn (oneDNN) or ref (plain loops); default: the recipe's"},
     {OPTION_STEPS, "--steps", NULL, KIND_FLAG, FIELD(steps), "list every step of the plans"},

@@ -10,10 +10,21 @@ set(THAW_CORE_SOURCES
     src/base/str.c
     src/core/charname.c
     src/core/charset.c
+    src/core/effect.c
+    src/core/glob.c
+    src/core/groups.c
+    src/core/jsonread.c
+    src/core/metadata.c
     src/core/namemap.c
     src/core/pattern.c
+    src/core/policy.c
+    src/core/policy_json.c
+    src/core/pytext.c
     src/core/regex.c
+    src/core/schedule.c
+    src/core/seal.c
     src/core/select.c
+    src/core/specs.c
     src/core/state.c
     src/core/tree.c)
 
@@ -73,7 +84,13 @@ set(THAW_REST_SOURCES
     src/train/plans.c
     src/train/planview.c
     src/train/recipe.c
+    src/train/recipe_check.c
+    src/train/recipe_help.c
     src/train/recipe_keys.c
+    src/train/recipe_phase.c
+    src/train/recipe_print.c
+    src/train/recipe_section.c
+    src/train/recipe_set.c
     src/train/run_state.c
     src/train/showview.c
     src/train/toml.c
@@ -99,7 +116,6 @@ set(THAW_CLI_SOURCES
     cli/cmd_look.c
     cli/cmd_train.c
     cli/commands.c
-    cli/json_line.c
     cli/main.c
     cli/options.c
     cli/phase_table.c
@@ -108,37 +124,81 @@ set(THAW_CLI_SOURCES
 
 # tests/NAME.c, one program each.
 set(THAW_UNIT_TESTS
+    base/test_mem
     base/test_os
     base/test_processors
+    base/test_rng
+    base/test_status
+    base/test_str
+    tensor/test_tensor
+    graph/test_autodiff
+    graph/test_flops
+    graph/test_graph
+    graph/test_infer
+    graph/test_ops
     data/test_augment
     data/test_dataset
     data/test_gunzip
     data/test_idx
+    data/test_loader
     data/test_pixels
     data/test_subset
+    params/test_params
+    ckpt/test_checkpoint
+    ckpt/test_lock
+    ckpt/test_manifest
+    ckpt/test_retain
+    ckpt/test_safetensors
+    ckpt/test_safetensors_write
+    ckpt/test_scan
+    ckpt/test_sha256
+    ckpt/test_verify
+    plan/test_compile
+    plan/test_memplan
+    plan/test_plan_verify
+    plan/test_prune
+    plan/test_rewrite
     exec/test_dnn
-    exec/test_ref)
+    exec/test_exec
+    exec/test_ref
+    train/test_recipe
+    train/test_toml)
 
 # tests/NAME.sh.
 set(THAW_SCRIPT_TESTS
     layers/headers
+    layers/install
     layers/layers
-    layers/mutants)
+    layers/mutants
+    cli/errors
+    cli/help
+    cli/resume
+    cli/train)
 
 # Fuzz targets; the corpus of each is tests/fuzz/corpus/NAME/.
-set(THAW_FUZZERS)
+set(THAW_FUZZERS
+    tests/fuzz/fuzz_idx.c
+    tests/fuzz/fuzz_manifest.c
+    tests/fuzz/fuzz_recipe.c
+    tests/fuzz/fuzz_safetensors.c
+    tests/fuzz/fuzz_toml.c)
 
 # Programs that compare recorded runs and vectors.
-set(THAW_RUNNERS)
+set(THAW_RUNNERS
+    tests/json_check.c
+    tests/oracle_run.c)
 
 # Examples of the library; run by the tests.
-set(THAW_EXAMPLES)
+set(THAW_EXAMPLES
+    examples/embed-train.c)
 
 # Examples of the control plane alone; built as C and as C++.
 set(THAW_CORE_EXAMPLES)
 
 # Benchmarks.
-set(THAW_BENCHES)
+set(THAW_BENCHES
+    bench/bench_data.c
+    bench/bench_resnet.c)
 
 # What the test programs of exec share.
 set(THAW_SHARED_TESTS_exec

@@ -76,5 +76,6 @@ foreach(script ${THAW_SCRIPT_TESTS})
     thaw_add_test(${script} sh ${PROJECT_SOURCE_DIR}/tests/${script}.sh
         ${PROJECT_SOURCE_DIR} ${PROJECT_BINARY_DIR})
     set_property(TEST ${script} APPEND PROPERTY ENVIRONMENT
-        "CC=${CMAKE_C_COMPILER}" "CXX=${CMAKE_CXX_COMPILER}")
+        "CC=${CMAKE_C_COMPILER}" "CXX=${CMAKE_CXX_COMPILER}"
+        "SANITIZE=$<$<CONFIG:Asan>:-fsanitize=address,undefined>")
 endforeach()

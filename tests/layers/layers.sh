@@ -119,15 +119,6 @@ for file in $(find src cli tests examples bench \( -name '*.c' -o -name '*.sh' \
     esac
     grep -Eq "^ *$listed\)?\$" cmake/sources.cmake || echo "$file:1: not listed in cmake/sources.cmake"
 done
-
-# A test program for each source.
-for file in $(find src -name '*.c'); do
-    layer=$(basename "$(dirname "$file")")
-    name=$(basename "$file" .c)
-    ls "tests/$layer/test_$name.c" >/dev/null 2>&1 ||
-        grep -qx "$layer/$name" tests/layers/tested-elsewhere.txt ||
-        echo "$file:1: has no test program tests/$layer/test_$name.c"
-done
 } >"${TMPDIR:-/tmp}/thaw-layers.$$"
 
 cat "${TMPDIR:-/tmp}/thaw-layers.$$"

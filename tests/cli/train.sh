@@ -1,0 +1,66 @@
+#!/bin/sh
+# train.sh ROOT BUILD - a run of the program from its start to its end: what it prints, what it
+# leaves, and what other commands say about it.
+. "$(dirname "$0")/lib.sh"
+tiny_recipe >tiny.toml
+
+expect 0 "phase 1/2 head: 170 of 19,410 parameters train" "$thaw" train tiny.toml
+has out "phase 2/2 all: 19,410 of 19,410 parameters train (100.0%)"
+has out "valid loss"
+has out "accuracy"
+has out "learning rate"
+has out "peak memory"
+grep -Eq '^head +170 \(0\.9%\) ' out || fail "no row for the phase 'head'"
+grep -Eq '^all +19,410 \(100\.0%\) ' out || fail "no row for the phase 'all'"
+[ ! -s err ] || fail "something on stderr: $(cat err)"
+for file in recipe.toml events.jsonl checkpoints best/config.json best/model.safetensors; do
+    [ -e "runs/tiny/$file" ] || fail "the run has no $file"
+done
+"$build/json_check" event <runs/tiny/events.jsonl >/dev/null || fail "events.jsonl is no JSON"
+
+# A run is never overwritten.
+expect 73 "thaw resume runs/tiny" "$thaw" train tiny.toml
+has err "--run"
+
+# For programs.
+expect 0 "" "$thaw" train tiny.toml --json --run json
+"$build/json_check" event phase split <out >events || fail "--json is no JSON"
+for kind in run phase step eval save phase_end end; do
+    has events "\"$kind\""
+done
+[ "$(grep -c '"step"' events)" -eq 128 ] || fail "$(grep -c '"step"' events) steps, not 128"
+[ "$(grep -c '"phase"	' events)" -eq 2 ] || fail "not two phases"
+
+# Quiet: the table alone.
+expect 0 "peak memory" "$thaw" train tiny.toml --quiet --run quiet
+hasnt out "valid loss"
+
+# What the run says afterwards.
+expect 0 "valid: 128 images" "$thaw" eval runs/tiny
+expect 0 "" "$thaw" eval runs/tiny --json
+"$build/json_check" n <out >n || fail "eval --json is no JSON"
+has n 128
+expect 0 "valid: 128 images" "$thaw" eval runs/tiny/best --recipe tiny.toml
+expect 0 "train: 512 images" "$thaw" eval runs/tiny --split train
+expect 0 "backbone" "$thaw" show runs/tiny
+expect 0 "" "$thaw" show runs/tiny --json
+expect 0 "backbone" "$thaw" show runs/tiny/best
+expect 0 "backbone" "$thaw" show tiny.toml
+expect 0 "head" "$thaw" plan tiny.toml
+expect 0 "linear" "$thaw" plan tiny.toml --steps
+expect 0 "" "$thaw" plan tiny.toml --json
+
+# The resolved recipe is a recipe.
+expect 0 "" "$thaw" plan runs/tiny/recipe.toml
+
+# The same run gives the same bits.
+same runs/tiny/best/model.safetensors json/best/model.safetensors
+same runs/tiny/best/model.safetensors quiet/best/model.safetensors
+
+# A reader that goes away, a full disk behind standard output: training goes on.
+"$thaw" train tiny.toml --json --run pipe | head -n 1 >/dev/null
+same runs/tiny/best/model.safetensors pipe/best/model.safetensors
+"$thaw" train tiny.toml --run full >/dev/full || fail "a full standard output ended the run"
+same runs/tiny/best/model.safetensors full/best/model.safetensors
+
+finish
