@@ -318,6 +318,12 @@ static void test_max_pool_by_hand(void **state)
     pool_by_hand(&p, OP_MAX_POOL2D, src, 0);
     CHECK_NEAR(p.dst[3], 7, 0, 0);
     CHECK_INT(p.which[3], 0);
+
+    /* The gradient goes to an element even when all are -infinity. */
+    for (int i = 0; i < 9; i++)
+        src[i] = -INFINITY;
+    pool_by_hand(&p, OP_MAX_POOL2D, src, 0);
+    CHECK_INT(p.which[0], 3);
 }
 
 static void test_avg_pool_by_hand(void **state)
@@ -394,9 +400,10 @@ static void test_cross_entropy_by_hand(void **state)
     target[0] = 3;
     cross_entropy_by_hand(&p, x, target, 0);
     CHECK(isnan(p.loss) && isnan(p.d[0]));
-    target[0] = -1;
+    target[0] = 0;
+    target[1] = -1;
     cross_entropy_by_hand(&p, x, target, 0);
-    CHECK(isnan(p.loss) && isnan(p.d[2]));
+    CHECK(isnan(p.loss) && isnan(p.d[5]) && !isnan(p.d[2]));
 }
 
 static void test_mse_by_hand(void **state)
@@ -513,6 +520,8 @@ static void test_dropout_masks(void **state)
     draw_mask(one, sample, 1, 1, 3, 3);
     CHECK_NEAR(share_of_differences(all, one), 0.375, 0, 0.06);
     draw_mask(one, sample, 1, 1, 2, 4);
+    CHECK_NEAR(share_of_differences(all, one), 0.375, 0, 0.06);
+    draw_mask(one, sample, 1, 1, 2, 3 | UINT64_C(1) << 63);
     CHECK_NEAR(share_of_differences(all, one), 0.375, 0, 0.06);
 }
 
