@@ -22,20 +22,20 @@ static void add_kind(text *t, const recipe_key *row)
         text_add(t, row->list_only ? " list" : " or list");
 }
 
-/* "1 ≤ x ≤ 4" in the form of an interval: "[1, 4]", "≥ 0". */
+/* " in [1, 4]", " >= 0". */
 static void add_range(text *t, const recipe_key *row)
 {
     if (row->kind != KEY_INTEGER && row->kind != KEY_NUMBER && row->kind != KEY_COEFFICIENTS)
         return;
     if (row->most > 9e18) {
         text_add(t, row->above_least ? " > " : " >= ");
-        text_add_double(t, row->least);
+        recipe_add_bound(t, row->least);
         return;
     }
     text_add(t, row->above_least ? " in (" : " in [");
-    text_add_double(t, row->least);
+    recipe_add_bound(t, row->least);
     text_add(t, ", ");
-    text_add_double(t, row->most);
+    recipe_add_bound(t, row->most);
     text_add(t, row->below_most ? ")" : "]");
 }
 

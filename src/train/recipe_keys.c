@@ -113,7 +113,9 @@ static void derive_labels(text *out, const recipe_reader *rd, const toml_value *
     text_add_n(&path, v->string, (size_t)(found - v->string));
     text_add(&path, labels);
     text_add(&path, found + strlen(images));
-    if (!path.failed)
+    if (path.failed)
+        out->failed = true;
+    else
         toml_add_string(out, path.data, path.length);
     text_done(&path);
 }

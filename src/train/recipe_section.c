@@ -90,7 +90,7 @@ void recipe_unknown(recipe_reader *rd, const char *section, const toml_value *v)
     if (list_names(&all) && !full.failed) {
         text_add_repr(&shown, full.data);
         if (!add_same_name(&near, v->key))
-            text_add_near(&near, full.data, all.name, all.n, 2);
+            text_add_near(&near, full.data, all.name, all.n, 1);
         if (!shown.failed && !near.failed)
             recipe_bad_key(rd, v, "unknown key %s%s", shown.data,
                            near.length > 0 ? near.data : "; 'thaw help recipe' lists all keys");
@@ -170,22 +170,30 @@ static void bad_type(recipe_reader *rd, const recipe_key *row, const toml_value 
     text_done(&t);
 }
 
+void recipe_add_bound(text *t, double bound)
+{
+    if (floor(bound) == bound && fabs(bound) < 1e15)
+        text_addf(t, "%.0f", bound);
+    else
+        text_add_double(t, bound);
+}
+
 /* "from 0 to 1 (1 excluded)", "1 or more". */
 static void add_range(text *t, const recipe_key *row)
 {
     const bool open_end = row->most > 9e18;
 
     text_add(t, open_end ? row->above_least ? "above " : "" : "from ");
-    text_add_double(t, row->least);
+    recipe_add_bound(t, row->least);
     if (open_end) {
         text_add(t, row->above_least ? "" : " or more");
         return;
     }
     text_add(t, " to ");
-    text_add_double(t, row->most);
+    recipe_add_bound(t, row->most);
     if (row->above_least || row->below_most) {
         text_add(t, " (");
-        text_add_double(t, row->above_least ? row->least : row->most);
+        recipe_add_bound(t, row->above_least ? row->least : row->most);
         text_add(t, " excluded)");
     }
 }
@@ -428,6 +436,7 @@ static void not_applicable(recipe_reader *rd, const recipe_key *row, const toml_
         recipe_bad_key(rd, v, "'%s.%s' needs '%s.%s'; add that one or remove this", row->section,
                        row->name, row->section, row->when);
     }
+    rd->no_memory |= t.failed;
     text_done(&t);
 }
 

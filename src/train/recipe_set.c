@@ -55,6 +55,7 @@ static bool split_key(override *o, recipe_reader *rd, const char *key, size_t n)
 {
     toml_document *doc = NULL;
     text t = TEXT_INIT;
+    thaw_status status;
     bool good = false;
 
     text_add_n(&t, key, n);
@@ -63,7 +64,11 @@ static bool split_key(override *o, recipe_reader *rd, const char *key, size_t n)
         rd->no_memory = true;
         return false;
     }
-    if (strpbrk(t.data, "\r\n#") || toml_parse(&doc, t.data, t.length, "") != THAW_OK)
+    if (strpbrk(t.data, "\r\n#"))
+        goto done;
+    status = toml_parse(&doc, t.data, t.length, "");
+    rd->no_memory |= status == THAW_E_NOMEM;
+    if (status != THAW_OK)
         goto done;
     for (const toml_value *v = doc->root->first; v; v = v->first) {
         if (o->n_parts == MOST_PARTS || strlen(v->key) != v->key_length)
@@ -128,7 +133,7 @@ static toml_value *find_table(recipe_reader *rd, const override *o)
 }
 
 /* The row of the key table, or NULL. */
-static const recipe_key *find_row(const override *o)
+static const recipe_key *find_row(recipe_reader *rd, const override *o)
 {
     const bool in_phase = strcmp(o->part[0], "phase") == 0;
     text section = TEXT_INIT;
@@ -143,6 +148,7 @@ static const recipe_key *find_row(const override *o)
         row = recipe_key_find(strcmp(name, "phase.schedule") == 0 ? "schedule" : name,
                               o->part[o->n_parts - 1]);
     }
+    rd->no_memory |= section.failed;
     text_done(&section);
     return row;
 }
@@ -176,7 +182,7 @@ static void put_value(recipe_reader *rd, const override *o, toml_value *table)
         return;
     }
     v = recipe_put(rd, table, o->part[o->n_parts - 1], o->value, o->origin);
-    if (v ? wants_string(find_row(o), v) : !strchr("\"'[{", o->value[0]))
+    if (v ? wants_string(find_row(rd, o), v) : !strchr("\"'[{", o->value[0]))
         put_as_string(rd, o, table);
     else if (!v && !rd->no_memory)
         bad_set(rd, o, "the value is not valid TOML; check its quotes and brackets");

@@ -359,11 +359,6 @@ static bool is_word(int c)
     return is_bare(c) || c == '+' || c == '.' || c == ':';
 }
 
-static bool is_digit(int c)
-{
-    return c >= '0' && c <= '9';
-}
-
 /* Value without quotes, NUL-terminated in scratch. One blank may part a date from its time. */
 static thaw_status take_word(reader *r)
 {
@@ -371,8 +366,8 @@ static thaw_status take_word(reader *r)
 
     while (is_word(peek(r, n)))
         n++;
-    if (n == 10 && r->at[4] == '-' && peek(r, 10) == ' ' && is_digit(peek(r, 11)) &&
-        is_digit(peek(r, 12)) && peek(r, 13) == ':')
+    if (n == 10 && r->at[4] == '-' && peek(r, 10) == ' ' && hex_value(peek(r, 11)) >= 0 &&
+        hex_value(peek(r, 12)) >= 0 && peek(r, 13) == ':')
         for (n = 11; is_word(peek(r, n)); n++)
             ;
     r->scratch.length = 0;

@@ -1,0 +1,740 @@
+/*
+ * test_recipe.c - recipes: what is stored, every kind of mistake and its place, --set, the resolved
+ * recipe, help and the manual.
+ */
+#include "train/train.h"
+
+#include "check.h"
+
+#define MINIMAL                                                                                    \
+    "[model]\narch = 'mlp'\n[data]\ntrain = 'train-images-idx3-ubyte'\n[[phase]]\nsteps = 10\n"
+
+static thaw_status parse(thaw_recipe **out, const char *source, const char *const *sets, int n_sets)
+{
+    return thaw_recipe_parse(out, source, strlen(source), "r.toml", "/folder", sets, n_sets);
+}
+
+static thaw_recipe *good(const char *source)
+{
+    thaw_recipe *r = NULL;
+
+    CHECK_OK(parse(&r, source, NULL, 0));
+    return r;
+}
+
+/* ----------------------------------------------------------------------------------------------
+ * what is stored */
+
+static const char whole[] = "name = 'all keys'\n"
+                            "seed = 7\n"
+                            "[model]\n"
+                            "path = 'net'\n"
+                            "arch = 'resnet18'\n"
+                            "num_classes = 3\n"
+                            "widths = [32, 64]\n"
+                            "blocks = [1, 2]\n"
+                            "stem = 'small'\n"
+                            "channels = 3\n"
+                            "image_size = [28, 32]\n"
+                            "dropout = 0.25\n"
+                            "init = 'by-name'\n"
+                            "[data]\n"
+                            "format = 'idx'\n"
+                            "train = 'd/train-images-idx3-ubyte.gz'\n"
+                            "valid = '/v-images-idx3'\n"
+                            "test = 't'\n"
+                            "test_labels = 'tl'\n"
+                            "num_classes = 3\n"
+                            "classes = [4, 0, 9]\n"
+                            "skip = 1\n"
+                            "first = 2\n"
+                            "per_class = 3\n"
+                            "valid_skip = 4\n"
+                            "valid_first = 5\n"
+                            "valid_per_class = 6\n"
+                            "test_skip = 7\n"
+                            "test_first = 8\n"
+                            "test_per_class = 9\n"
+                            "batch = 64\n"
+                            "shuffle = false\n"
+                            "seed = 11\n"
+                            "wrap = true\n"
+                            "mean = [0.1, 0.2, 0.3]\n"
+                            "std = 0.5\n"
+                            "channels = 3\n"
+                            "scale = 2\n"
+                            "shift = 4\n"
+                            "flip = true\n"
+                            "prefetch = false\n"
+                            "[optimizer]\n"
+                            "name = 'adam'\n"
+                            "lr = 0.01\n"
+                            "betas = [0.8, 0.99]\n"
+                            "eps = 1e-6\n"
+                            "weight_decay = 0.1\n"
+                            "decay_norms_and_biases = false\n"
+                            "clip_norm = 2\n"
+                            "accumulate = 4\n"
+                            "[schedule]\n"
+                            "name = 'step'\n"
+                            "step_size = 3\n"
+                            "gamma = 0.5\n"
+                            "warmup = 2\n"
+                            "[loss]\n"
+                            "label_smoothing = 0.1\n"
+                            "ignore_index = -1\n"
+                            "[aliases]\n"
+                            "top = ['layer4', 'fc']\n"
+                            "one = 'conv1'\n"
+                            "[train]\n"
+                            "precision = 'f64'\n"
+                            "executor = 'ref'\n"
+                            "frozen_norm = 'train'\n"
+                            "eval_every = 2\n"
+                            "eval_at_start = false\n"
+                            "[checkpoint]\n"
+                            "every = '2 epochs'\n"
+                            "keep = 5\n"
+                            "on_phase = false\n"
+                            "[[phase]]\n"
+                            "name = 'first'\n"
+                            "epochs = 2\n"
+                            "freeze = ['layer1', 'one']\n"
+                            "lr = 1.0\n"
+                            "weight_decay = 0\n"
+                            "[[phase]]\n"
+                            "samples = 3000\n"
+                            "unfreeze = 'top'\n"
+                            "lr_coefficients = { top = 0.1, 'layer1.0' = 0 }\n"
+                            "freeze = 'fc'\n"
+                            "optimizer = 'keep'\n"
+                            "on_freeze = 'park'\n"
+                            "schedule = { name = 'cosine', least = 0.1, unit = 'epoch' }\n"
+                            "[phase.until]\n"
+                            "metric = 'valid.loss'\n"
+                            "patience = 2\n"
+                            "min_change = 0.01\n";
+
+static void check_model_and_data(const thaw_recipe *r)
+{
+    CHECK_STR(r->title, "all keys");
+    CHECK_INT(r->seed, 7);
+    CHECK_STR(r->folder, "/folder");
+    CHECK_STR(r->model_path, "/folder/net");
+    CHECK_STR(r->config.arch, "resnet18");
+    CHECK_INT(r->config.n_classes, 3);
+    CHECK_INT(r->config.n_widths, 2);
+    CHECK_INT(r->config.widths[1], 64);
+    CHECK_INT(r->config.n_blocks, 2);
+    CHECK_INT(r->config.blocks[1], 2);
+    CHECK(r->config.small_stem);
+    CHECK_INT(r->config.channels, 3);
+    CHECK_INT(r->config.height, 28);
+    CHECK_INT(r->config.width, 32);
+    CHECK_NEAR(r->config.dropout, 0.25, 0, 0);
+    CHECK(r->init_by_name && !r->data_callback);
+    CHECK_STR(r->train.images, "/folder/d/train-images-idx3-ubyte.gz");
+    CHECK_STR(r->train.labels, "/folder/d/train-labels-idx1-ubyte.gz");
+    CHECK_STR(r->valid.labels, "/v-labels-idx1");
+    CHECK_STR(r->test.images, "/folder/t");
+    CHECK_STR(r->test.labels, "/folder/tl");
+    CHECK_INT(r->n_classes, 3);
+    CHECK_INT(r->valid.subset.n_classes, 3);
+    CHECK_INT(r->valid.subset.classes[2], 9);
+    CHECK_INT(r->train.subset.skip, 1);
+    CHECK_INT(r->train.subset.first, 2);
+    CHECK_INT(r->train.subset.per_class, 3);
+    CHECK_INT(r->valid.subset.skip, 4);
+    CHECK_INT(r->valid.subset.first, 5);
+    CHECK_INT(r->valid.subset.per_class, 6);
+    CHECK_INT(r->test.subset.skip, 7);
+    CHECK_INT(r->test.subset.first, 8);
+    CHECK_INT(r->test.subset.per_class, 9);
+    CHECK_INT(r->train.subset.seed, 7);
+}
+
+static void check_loader_and_optimizer(const thaw_recipe *r)
+{
+    const double mean[] = {0.1, 0.2, 0.3}, std[] = {0.5, 0.5, 0.5};
+
+    CHECK_INT(r->loader.batch, 64);
+    CHECK(!r->loader.shuffle && r->loader.wrap && r->loader.flip && !r->loader.prefetch);
+    CHECK_INT(r->loader.seed, 11);
+    CHECK_INT(r->loader.n_mean, 3);
+    CHECK_CLOSE(r->loader.mean, mean, 3, 0, 0);
+    CHECK_CLOSE(r->loader.std, std, 3, 0, 0);
+    CHECK_INT(r->loader.channels, 3);
+    CHECK_INT(r->loader.scale, 2);
+    CHECK_INT(r->loader.shift, 4);
+    CHECK_INT(r->loader.real, DTYPE_F64);
+    CHECK_STR(r->rule->name, "adam");
+    CHECK_NEAR(r->lr, 0.01, 0, 0);
+    CHECK_NEAR(r->hyper.beta1, 0.8, 0, 0);
+    CHECK_NEAR(r->hyper.beta2, 0.99, 0, 0);
+    CHECK_NEAR(r->hyper.eps, 1e-6, 0, 0);
+    CHECK_NEAR(r->hyper.weight_decay, 0.1, 0, 0);
+    CHECK(!r->hyper.decay_norms_and_biases);
+    CHECK_NEAR(r->clip_norm, 2, 0, 0);
+    CHECK_INT(r->accumulate, 4);
+    CHECK_STR(r->curve.rule->name, "step");
+    CHECK_NEAR(r->curve.step_size, 3, 0, 0);
+    CHECK_NEAR(r->curve.gamma, 0.5, 0, 0);
+    CHECK_NEAR(r->curve.warmup, 2, 0, 0);
+    CHECK(r->curve.per_epoch);
+}
+
+static void check_training(const thaw_recipe *r)
+{
+    CHECK_INT(r->loss, OP_CROSS_ENTROPY);
+    CHECK_NEAR(r->loss_attrs.loss.smoothing, 0.1, 0, 0);
+    CHECK_INT(r->loss_attrs.loss.ignore, -1);
+    CHECK_INT(r->real, DTYPE_F64);
+    CHECK_STR(r->executor->name, "ref");
+    CHECK(!r->frozen_norm_eval && !r->eval_at_start && !r->save_on_phase);
+    CHECK_INT(r->eval_every, 2);
+    CHECK_INT(r->save_steps, 0);
+    CHECK_INT(r->save_epochs, 2);
+    CHECK(isinf(r->save_seconds));
+    CHECK_INT(r->keep, 5);
+}
+
+static void check_change(const recipe_change *c, change_kind kind, const char *written,
+                         const char *first, int n, double coefficient, int line, int column)
+{
+    CHECK_INT(c->kind, kind);
+    CHECK_STR(c->written, written);
+    CHECK_STR(c->pattern[0], first);
+    CHECK_INT(c->n_patterns, n);
+    CHECK_NEAR(c->coefficient, coefficient, 0, 0);
+    CHECK_INT(c->line, line);
+    CHECK_INT(c->column, column);
+}
+
+static void every_key_is_stored(void **state)
+{
+    thaw_recipe *const r = good(whole);
+    const recipe_phase *const a = r->phase, *const b = r->phase + 1;
+
+    (void)state;
+    check_model_and_data(r);
+    check_loader_and_optimizer(r);
+    check_training(r);
+    CHECK_INT(r->n_phases, 2);
+    CHECK_STR(a->options.name, "first");
+    CHECK_INT(a->options.unit, THAW_EPOCHS);
+    CHECK_INT(a->options.length, 2);
+    CHECK_INT(a->options.optimizer, THAW_OPTIMIZER_REBUILD);
+    CHECK_NEAR(a->lr, 1, 0, 0);
+    CHECK_NEAR(a->weight_decay, 0, 0, 0);
+    CHECK(a->curve == NULL && a->options.until_metric == NULL);
+    CHECK_INT(a->line, 72);
+    CHECK_INT(a->n_changes, 2);
+    check_change(&a->change[0], CHANGE_FREEZE, "layer1", "layer1", 1, 0, 75, 11);
+    check_change(&a->change[1], CHANGE_FREEZE, "one", "conv1", 1, 0, 75, 21);
+    CHECK_INT(b->options.unit, THAW_SAMPLES);
+    CHECK_INT(b->options.optimizer, THAW_OPTIMIZER_KEEP);
+    CHECK_INT(b->options.on_freeze, THAW_ON_FREEZE_PARK);
+    CHECK(isnan(b->lr) && isnan(b->weight_decay));
+    CHECK_STR(b->curve->rule->name, "cosine");
+    CHECK_NEAR(b->curve->least, 0.1, 0, 0);
+    CHECK(b->curve->per_epoch);
+    CHECK_STR(b->options.until_metric, "valid.loss");
+    CHECK_INT(b->options.until_patience, 2);
+    CHECK_NEAR(b->options.until_min_change, 0.01, 0, 0);
+    CHECK_INT(b->n_changes, 4);
+    check_change(&b->change[0], CHANGE_UNFREEZE, "top", "layer4", 2, 0, 80, 12);
+    check_change(&b->change[1], CHANGE_COEFFICIENT, "top", "layer4", 2, 0.1, 81, 21);
+    check_change(&b->change[2], CHANGE_COEFFICIENT, "layer1.0", "layer1.0", 1, 0, 81, 32);
+    check_change(&b->change[3], CHANGE_FREEZE, "fc", "fc", 1, 0, 82, 10);
+    thaw_recipe_destroy(r);
+}
+
+static void defaults_hold_where_nothing_is_said(void **state)
+{
+    thaw_recipe *const r = good(MINIMAL);
+
+    (void)state;
+    CHECK_INT(r->seed, 0);
+    CHECK(r->title == NULL && r->model_path == NULL && r->valid.images == NULL);
+    CHECK_INT(r->config.n_classes, 0);
+    CHECK_INT(r->config.height, 0);
+    CHECK_STR(r->train.labels, "/folder/train-labels-idx1-ubyte");
+    CHECK(r->train.subset.classes == NULL);
+    CHECK_INT(r->loader.batch, 32);
+    CHECK(r->loader.shuffle && r->loader.prefetch && !r->loader.wrap);
+    CHECK_NEAR(r->loader.std[3], 1, 0, 0);
+    CHECK_INT(r->loader.n_mean, 1);
+    CHECK_STR(r->rule->name, "adamw");
+    CHECK_NEAR(r->lr, 0.001, 0, 0);
+    CHECK_NEAR(r->hyper.beta2, 0.999, 0, 0);
+    CHECK_NEAR(r->hyper.weight_decay, 0, 0, 0);
+    CHECK(r->hyper.decay_norms_and_biases && isinf(r->clip_norm));
+    CHECK_INT(r->accumulate, 1);
+    CHECK_STR(r->curve.rule->name, "constant");
+    CHECK(!r->curve.per_epoch);
+    CHECK_INT(r->loss, OP_CROSS_ENTROPY);
+    CHECK_INT(r->loss_attrs.loss.ignore, -100);
+    CHECK_INT(r->real, DTYPE_F32);
+    CHECK_STR(r->executor->name, "dnn");
+    CHECK(r->frozen_norm_eval && r->eval_at_start && r->save_on_phase);
+    CHECK_NEAR(r->save_seconds, 600, 0, 0);
+    CHECK_INT(r->keep, 3);
+    CHECK_INT(r->n_phases, 1);
+    CHECK_INT(r->phase[0].options.unit, THAW_STEPS);
+    thaw_recipe_destroy(r);
+}
+
+static void intervals_have_units(void **state)
+{
+    static const struct {
+        const char *text;
+        double seconds;
+        int64_t steps, epochs;
+    } table[] = {
+        {"'90 s'", 90, 0, 0},         {"'2h'", 7200, 0, 0},      {"'500 steps'", INFINITY, 500, 0},
+        {"'1 step'", INFINITY, 1, 0}, {"250", INFINITY, 250, 0}, {"'1 epoch'", INFINITY, 0, 1},
+        {"'off'", INFINITY, 0, 0},    {"'10min'", 600, 0, 0}};
+
+    (void)state;
+    for (size_t i = 0; i < THAW_COUNT(table); i++) {
+        char source[512];
+        thaw_recipe *r;
+
+        snprintf(source, sizeof source, "[checkpoint]\nevery = %s\n" MINIMAL, table[i].text);
+        r = good(source);
+        CHECK_MSG(r->save_seconds == table[i].seconds && r->save_steps == table[i].steps &&
+                      r->save_epochs == table[i].epochs,
+                  "%s: %g s, %lld steps, %lld epochs", table[i].text, r->save_seconds,
+                  (long long)r->save_steps, (long long)r->save_epochs);
+        thaw_recipe_destroy(r);
+    }
+}
+
+static void auto_takes_what_can_compute(void **state)
+{
+    thaw_recipe *const r = good("[train]\nprecision = 'f64'\n" MINIMAL);
+
+    (void)state;
+    CHECK_STR(r->executor->name, "ref");
+    thaw_recipe_destroy(r);
+}
+
+/* ----------------------------------------------------------------------------------------------
+ * mistakes */
+
+/* Lines in front of the minimal recipe, and one line of the error. */
+static const struct {
+    const char *source, *error;
+} mistakes[] = {
+    {"a = 'x\n", "r.toml:1:5: the string that begins here is not closed on its line"},
+    {"[optimizer]\nlr = 1\nmomentun = 3\n",
+     "r.toml:3:1: unknown key 'optimizer.momentun' (did you mean 'optimizer.momentum'?)"},
+    {"[optimzer]\nlr = 1\n", "r.toml:1:2: unknown key 'optimzer' (did you mean 'optimizer'?)"},
+    {"lr = 1\n", "r.toml:1:1: unknown key 'lr' (did you mean 'optimizer.lr' or 'phase.lr'?)"},
+    {"[train]\nbatch = 1\n", "r.toml:2:1: unknown key 'train.batch' (did you mean 'data.batch'?)"},
+    {"zzzzzzzzzz = 1\n", "r.toml:1:1: unknown key 'zzzzzzzzzz'; 'thaw help recipe' lists all keys"},
+    {"[train]\neval_every = 'x'\n",
+     "r.toml:2:14: 'train.eval_every': expected an integer, found the string 'x'"},
+    {"[train]\neval_every = 1.5\n",
+     "r.toml:2:14: 'train.eval_every': expected an integer, found the number 1.5"},
+    {"[train]\neval_every = [1]\n", "'train.eval_every': expected an integer, found a list"},
+    {"[optimizer]\nlr = true\n", "r.toml:2:6: 'optimizer.lr': expected a number, found true"},
+    {"[optimizer]\nlr = 2024-01-01\n", "expected a number, found the date 2024-01-01"},
+    {"[optimizer]\nlr = -1\n", "r.toml:2:6: 'optimizer.lr' must be from 0 to 1000000, not -1"},
+    {"[optimizer]\nlr = nan\n", "'optimizer.lr' must be from 0 to 1000000, not nan"},
+    {"[optimizer]\nbetas = 0.9\n", "expected a list of 2 numbers, found the number 0.9"},
+    {"[optimizer]\nbetas = [0.9]\n", "'optimizer.betas' must have 2 to 2 values, not 1"},
+    {"[optimizer]\nbetas = [0.9, 1]\n",
+     "r.toml:2:15: 'optimizer.betas' must be from 0 to 1 (1 excluded), not 1"},
+    {"[optimizer]\neps = 0\n", "'optimizer.eps' must be from 0 to 1 (0 excluded), not 0"},
+    {"[optimizer]\naccumulate = 0\n", "'optimizer.accumulate' must be from 1 to 1000000, not 0"},
+    {"seed = -1\n", "r.toml:1:8: 'seed' must be 0 or more, not -1"},
+    {"[optimizer]\nname = 'adamm'\n", "r.toml:2:8: 'optimizer.name': 'adamm' is none of 'sgd', "
+                                      "'adam', 'adamw' (did you mean 'adam'?)"},
+    {"[optimizer]\nname = 3\n", "'optimizer.name': expected a name in quotes, found the integer 3"},
+    {"[optimizer]\nmomentum = 0.9\n", "r.toml:2:1: 'optimizer.momentum' has no effect with "
+                                      "optimizer.name = 'adamw', only with 'sgd'"},
+    {"[optimizer]\nname = 'sgd'\nnesterov = true\n",
+     "r.toml:3:12: Nesterov's form needs a momentum"},
+    {"[schedule]\nname = 'step'\n", "r.toml:1:2: 'schedule.step_size' is missing; add it"},
+    {"[schedule]\ngamma = 0.5\n", "'schedule.gamma' has no effect with schedule.name = 'constant'"},
+    {"[loss]\nname = 'mse'\nlabel_smoothing = 0.1\n", "'loss.label_smoothing' has no effect"},
+    {"[train]\nprecision = 'f64'\nexecutor = 'dnn'\n",
+     "r.toml:3:12: executor 'dnn' computes in f32"},
+    {"[checkpoint]\nevery = '10 parsecs'\n", "r.toml:2:9: 'checkpoint.every' must be like '10min'"},
+    {"[checkpoint]\nevery = '0 steps'\n", "'checkpoint.every' must be like"},
+    {"[checkpoint]\nevery = 'min'\n", "'checkpoint.every' must be like"},
+    {"train = 3\n", "r.toml:1:9: 'train' must be a table; write it as [train]"},
+    {"[aliases]\na = []\n", "r.toml:2:5: alias 'a' is empty"},
+    {"[aliases]\na = [1]\n", "r.toml:2:6: alias 'a': expected a layer pattern in quotes"},
+    {"[aliases]\na = 'b'\nb = 'c'\n", "r.toml:2:5: alias 'a' names the alias 'b'"},
+    {"aliases = 3\n", "r.toml:1:11: 'aliases' must be a table"},
+};
+
+static void mistakes_name_place_and_remedy(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < THAW_COUNT(mistakes); i++) {
+        char source[1024];
+        thaw_recipe *r = NULL;
+
+        snprintf(source, sizeof source, "%s" MINIMAL, mistakes[i].source);
+        CHECK_ERROR(parse(&r, source, NULL, 0), THAW_E_RECIPE, mistakes[i].error);
+        CHECK_MSG(r == NULL && !strchr(thaw_error(), '\n'), "one mistake gave more lines: %s",
+                  thaw_error());
+    }
+}
+
+/* Lines behind the minimal recipe, so within its phase, or whole recipes. */
+static const struct {
+    const char *before, *after, *error;
+} more_mistakes[] = {
+    {MINIMAL, "epochs = 1\n",
+     "r.toml:7:1: phase 1 has two lengths, 'steps' and 'epochs'; keep one"},
+    {MINIMAL, "[[phase]]\nlr = 1\n", "r.toml:7:3: phase 2 has no length; add epochs, steps"},
+    {MINIMAL, "freeze = ['a', 'b']\nunfreeze = 'b'\n",
+     "r.toml:8:12: phase 1 both freezes and unfreezes 'b'; keep one"},
+    {MINIMAL, "freeze = [1]\n",
+     "r.toml:7:11: 'phase.freeze': expected a string or a list of strings"},
+    {MINIMAL, "freeze = ''\n", "r.toml:7:10: 'phase.freeze' must not be empty"},
+    {MINIMAL, "lr_coefficients.layer4.0 = 1\n", "a layer name with dots needs quotes"},
+    {MINIMAL, "lr_coefficients = { a = -1 }\n",
+     "r.toml:7:25: 'phase.lr_coefficients' must be from 0 to 1000000, not -1"},
+    {MINIMAL, "optimizer = 'hold'\nlr = 1\n", "r.toml:8:1: phase 1 holds the optimizer as it is"},
+    {MINIMAL, "on_freeze = 'park'\n", "'phase.on_freeze' has no effect with phase.optimizer"},
+    {MINIMAL, "until = { patience = 1 }\n",
+     "r.toml:7:1: 'until' watches 'valid.accuracy', which needs"},
+    {MINIMAL, "schedule = { nam = 'step' }\n", "r.toml:7:14: unknown key 'schedule.nam'"},
+    {MINIMAL, "schedule = 'step'\n", "'phase.schedule': expected a table, found the string 'step'"},
+    {"[model]\narch = 'mlp'\n[data]\ntrain = 'images-idx3'\n", "",
+     "r.toml: the recipe has no phase; add a [[phase]]"},
+    {"[model]\narch = 'mlp'\n[data]\ntrain = 'images-idx3'\n", "[phase]\nsteps = 1\n",
+     "r.toml:5:2: phases are lists of tables; begin each with [[phase]]"},
+    {"[data]\ntrain = 'images-idx3'\n[[phase]]\nsteps = 1\n", "",
+     "r.toml: the recipe names no model; add 'model.path' or 'model.arch'"},
+    {"model = { arch = 'mlp' }\n[data]\n", "[[phase]]\nsteps = 1\n",
+     "r.toml:2:2: 'data.train' is missing; add it"},
+    {"model = { arch = 'mlp' }\n[data]\ntrain = 'x'\n", "[[phase]]\nsteps = 1\n",
+     "r.toml:3:1: 'data.train_labels' is missing, and its name cannot be told from 'data.train'"},
+    {"model = { arch = 'mlp' }\n[data]\nformat = 'callback'\nflip = true\n", "[[phase]]\nsteps=1\n",
+     "r.toml:4:1: 'data.flip' has no effect with data.format = 'callback', only with 'idx'"},
+    {"model = { arch = 'mlp' }\n[data]\ntrain = 'images-idx3'\nvalid_first = 3\n",
+     "[[phase]]\nsteps = 1\n", "r.toml:4:1: 'data.valid_first' needs 'data.valid'"},
+    {"model = { arch = 'mlp', num_classes = 2 }\n[data]\ntrain = 'images-idx3'\n",
+     "classes = [1, 2, 3]\n[[phase]]\nsteps = 1\n",
+     "r.toml:1:39: 'model.num_classes' is 2, but 'data.classes' has 3"},
+    {"model = { arch = 'mlp' }\n[data]\ntrain = 'images-idx3'\n",
+     "classes = [1, 2, 1]\n[[phase]]\nsteps = 1\n", "r.toml:4:11: 'data.classes' has 1 twice"},
+    {"model = { arch = 'mlp' }\n[data]\ntrain = 'images-idx3'\n",
+     "mean = [0, 0]\nstd = [1, 1, 1]\n[[phase]]\nsteps = 1\n",
+     "r.toml:5:7: 'data.std' has 3 values, but 'data.mean' has 2"},
+    {"model = { arch = 'mlp' }\n[data]\ntrain = 'images-idx3'\nchannels = 1\n",
+     "mean = [0, 0]\n[[phase]]\nsteps = 1\n", "r.toml:5:8: 2 values, but 'data.channels' is 1"},
+    {"model = { arch = 'mlp' }\n[data]\ntrain = 'images-idx3'\nvalid = 'images-idx3'\n",
+     "[train]\neval_every = 0\n[[phase]]\nsteps = 1\nuntil.patience = 1\n",
+     "'until' needs evaluations within the phase, but 'train.eval_every' is 0"},
+};
+
+static void contradictions_are_found(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < THAW_COUNT(more_mistakes); i++) {
+        char source[1024];
+        thaw_recipe *r = NULL;
+
+        snprintf(source, sizeof source, "%s%s", more_mistakes[i].before, more_mistakes[i].after);
+        CHECK_ERROR(parse(&r, source, NULL, 0), THAW_E_RECIPE, more_mistakes[i].error);
+        CHECK_MSG(!strchr(thaw_error(), '\n') || strstr(source, "nam = "),
+                  "one mistake gave more lines: %s", thaw_error());
+    }
+}
+
+static void all_mistakes_come_at_once_in_order(void **state)
+{
+    static const char source[] =
+        "lr = 1\n[optimizer]\nlr = 'x'\nmomentum = 1\n[[phase]]\nsteps = 1\n"
+        "frezee = 'a'\n[data]\ntrain = 'images-idx3'\nflip = 1\n";
+    static const char *const lines[] = {
+        "--set 'data.batch=0': 'data.batch' must be from 1 to 1048576, not 0",
+        "r.toml: the recipe names no model",
+        "\nr.toml:1:1: unknown key 'lr'",
+        "\nr.toml:3:6: 'optimizer.lr': expected a number",
+        "\nr.toml:4:1: 'optimizer.momentum' has no effect",
+        "\nr.toml:7:1: unknown key 'phase.frezee' (did you mean 'phase.freeze'",
+        "\nr.toml:10:8: 'data.flip': expected true or false, found the integer 1",
+    };
+    const char *const set = "data.batch=0";
+    const char *at;
+    thaw_recipe *r = NULL;
+
+    (void)state;
+    CHECK_STATUS(parse(&r, source, &set, 1), THAW_E_RECIPE);
+    at = thaw_error();
+    for (size_t i = 0; i < THAW_COUNT(lines); i++) {
+        const char *const next = strstr(at, lines[i]);
+
+        CHECK_MSG(next != NULL, "'%s' is not there, or not in order: %s", lines[i], thaw_error());
+        at = next;
+    }
+}
+
+static void very_many_mistakes_are_cut(void **state)
+{
+    text t = TEXT_INIT;
+    thaw_recipe *r = NULL;
+
+    (void)state;
+    for (int i = 0; i < 5000; i++)
+        text_addf(&t, "unknown-%d = 1\n", i);
+    CHECK_ERROR(parse(&r, t.data, NULL, 0), THAW_E_RECIPE, " more mistakes are not shown");
+    text_done(&t);
+}
+
+/* ----------------------------------------------------------------------------------------------
+ * --set */
+
+static void sets_are_checked_like_the_file(void **state)
+{
+    static const struct {
+        const char *set, *line; /* of the resolved recipe, or of the error */
+    } table[] = {
+        {"data.batch=64", "\nbatch = 64 "},
+        {"optimizer.name=sgd", "\nname = \"sgd\" "},
+        {"optimizer.name = 'sgd'", "\nname = \"sgd\" "},
+        {"phase.1.lr=1e-4", "\nlr = 0.0001 "},
+        {"phase.1.steps=7", "\nsteps = 7 "},
+        {"phase.1.name=2024", "\nname = \"2024\" "},
+        {"name=true", "\nname = \"true\" "},
+        {"phase.1.freeze=conv1", "\nfreeze = \"conv1\" "},
+        {"phase.1.freeze=[\"a\", 'b']", "\nfreeze = [\"a\", \"b\"] "},
+        {"phase.1.lr_coefficients.\"layer4.0\"=0.5", "\nlr_coefficients = { \"layer4.0\" = 0.5 } "},
+        {"phase.1.schedule.name=cosine", "\nschedule = { name = \"cosine\""},
+        {"aliases.top=layer4", "\n[aliases]\ntop = \"layer4\" "},
+        {"model.path=a folder", "\npath = \"/folder/a folder\" "},
+        {"seed=3", "\nsubset_seed = 3 "},
+        {"checkpoint.every=500 steps", "\nevery = \"500 steps\" "},
+        {"checkpoint.every=500", "\nevery = 500 "},
+        {"data.batch=x", "!'data.batch': expected an integer, found the string 'x'"},
+        {"data.batch=0", "!'data.batch' must be from 1 to 1048576, not 0"},
+        {"data.bach=1", "!unknown key 'data.bach' (did you mean 'data.batch'"},
+        {"dta.batch=1", "!unknown key 'dta' (did you mean 'data'"},
+        {"phase.2.lr=1", "!there is no phase 2; the recipe has 1"},
+        {"phase.0.lr=1", "!there is no phase 0; the recipe has 1"},
+        {"phase.lr=1", "!name the phase by its number, from 1, and a key: phase.1.lr"},
+        {"phase.1.lrr=1", "!unknown key 'phase.lrr' (did you mean 'phase.lr'"},
+        {"phase.1=3", "!name the phase by its number"},
+        {"data", "!expected key=value, such as data.batch=64"},
+        {"=1", "!expected key=value"},
+        {"data.batch=", "!a value is missing behind '='"},
+        {"da ta=1", "!'da ta' is not a key"},
+        {"data.batch.x=1", "!'batch' is not a table"},
+        {"data.classes=[1", "!the value is not valid TOML"},
+        {"optimizer.name=\xFF", "!the value is not UTF-8 text"},
+        {"optimizer=sgd", "!'optimizer' must be a table"},
+    };
+    const char *const source =
+        "[model]\narch='mlp'\n[data]\ntrain='images-idx3'\nbatch=8\n[[phase]]\nsteps=1\n";
+
+    (void)state;
+    for (size_t i = 0; i < THAW_COUNT(table); i++) {
+        thaw_recipe *r = NULL;
+
+        if (table[i].line[0] == '!') {
+            CHECK_ERROR(parse(&r, source, &table[i].set, 1), THAW_E_RECIPE, table[i].line + 1);
+            CHECK_MSG(strncmp(thaw_error(), "--set ", 6) == 0, "no --set in front: %s",
+                      thaw_error());
+            continue;
+        }
+        CHECK_OK(parse(&r, source, &table[i].set, 1));
+        CHECK_CONTAINS(r->resolved, table[i].line);
+        CHECK_CONTAINS(r->resolved, "# --set ");
+        thaw_recipe_destroy(r);
+    }
+}
+
+static void later_sets_win(void **state)
+{
+    static const char *const sets[] = {"data.batch=16", "data.batch=48", "phase.1.steps=2"};
+    thaw_recipe *r = NULL;
+
+    (void)state;
+    CHECK_OK(parse(&r, MINIMAL, sets, THAW_COUNT(sets)));
+    CHECK_INT(r->loader.batch, 48);
+    CHECK_INT(r->phase[0].options.length, 2);
+    thaw_recipe_destroy(r);
+}
+
+/* ----------------------------------------------------------------------------------------------
+ * the resolved recipe */
+
+/* Lines without their comments; free with thaw__free. */
+static char *values_of(const char *resolved)
+{
+    text t = TEXT_INIT;
+    char *out;
+
+    for (const char *p = resolved; *p; p += strcspn(p, "\n") + 1) {
+        size_t n = strcspn(p, "#\n");
+
+        while (n > 0 && p[n - 1] == ' ')
+            n--;
+        text_add_n(&t, p, n);
+        text_add(&t, "\n");
+    }
+    CHECK_OK(text_take(&out, &t, "values"));
+    return out;
+}
+
+static void resolved_recipe_reads_back(void **state)
+{
+    static const char *const source[] = {whole, MINIMAL};
+
+    (void)state;
+    for (size_t i = 0; i < THAW_COUNT(source); i++) {
+        thaw_recipe *const r = good(source[i]);
+        thaw_recipe *again = NULL;
+        char *first, *second;
+
+        CHECK_OK(thaw_recipe_parse(&again, r->resolved, strlen(r->resolved), "recipe.toml",
+                                   "/some/run", NULL, 0));
+        first = values_of(r->resolved);
+        second = values_of(again->resolved);
+        CHECK_STR(second, first);
+        CHECK_STR(again->train.labels, r->train.labels);
+        CHECK_INT(again->n_phases, r->n_phases);
+        for (int p = 0; p < r->n_phases; p++)
+            CHECK_INT(again->phase[p].n_changes, r->phase[p].n_changes);
+        thaw__free(first);
+        thaw__free(second);
+        thaw_recipe_destroy(again);
+        thaw_recipe_destroy(r);
+    }
+}
+
+static void resolved_recipe_says_where_from(void **state)
+{
+    static const char *const set = "optimizer.lr=0.5";
+    thaw_recipe *r = NULL;
+
+    (void)state;
+    CHECK_OK(parse(&r, MINIMAL, &set, 1));
+    CHECK_CONTAINS(r->resolved, "\narch = \"mlp\"                            # line 2\n");
+    CHECK_CONTAINS(r->resolved,
+                   "\nlr = 0.5                                # --set 'optimizer.lr=0.5'\n");
+    CHECK_CONTAINS(r->resolved, "\nbatch = 32                              # default\n");
+    CHECK_CONTAINS(r->resolved, "\ntrain = \"/folder/train-images-idx3-ubyte\" # line 4\n");
+    thaw_recipe_destroy(r);
+}
+
+static void files_are_relative_to_the_recipe(void **state)
+{
+    char *const folder = check_folder();
+    const char *const path = check_path(folder, "r.toml");
+    thaw_recipe *r = NULL;
+    char want[4200];
+
+    (void)state;
+    check_write_file(path, MINIMAL, strlen(MINIMAL));
+    CHECK_OK(thaw_recipe_load(&r, path, NULL, 0));
+    snprintf(want, sizeof want, "%s/train-images-idx3-ubyte", folder);
+    CHECK_STR(r->train.images, want);
+    CHECK_STR(r->name, path);
+    thaw_recipe_destroy(r);
+    r = NULL;
+    CHECK_ERROR(thaw_recipe_load(&r, check_path(folder, "none.toml"), NULL, 0), THAW_E_MISSING,
+                "none.toml");
+    CHECK(r == NULL);
+    CHECK_OK(thaw_recipe_parse(&r, MINIMAL, strlen(MINIMAL), "r", "sub", NULL, 0));
+    CHECK_MSG(r->folder[0] == '/' && strstr(r->folder, "/sub"), "folder '%s'", r->folder);
+    thaw_recipe_destroy(r);
+    check_folder_remove(folder);
+}
+
+static void every_allocation_may_fail(void **state)
+{
+    static const char *const sets[] = {"phase.1.lr=1", "data.batch=4"};
+    const size_t before = thaw__mem_current();
+
+    (void)state;
+    for (int n = 1, more = 1; more; n++) {
+        thaw_recipe *r = NULL;
+        thaw_status status;
+
+        check_alloc_fail(n, false);
+        status = parse(&r, whole, sets, THAW_COUNT(sets));
+        more = check_alloc_restore();
+        CHECK_MSG(status == (more ? THAW_E_NOMEM : THAW_OK), "allocation %d: %s, '%s'", n,
+                  thaw_status_name(status), thaw_error());
+        CHECK((r == NULL) == (status != THAW_OK));
+        thaw_recipe_destroy(r);
+        CHECK_INT(thaw__mem_current(), before);
+    }
+    for (int n = 1, more = 1; more; n++) {
+        thaw_recipe *r = NULL;
+        thaw_status status;
+
+        check_alloc_fail(n, false);
+        status = parse(&r, "lr = 1\n[optimizer]\nname = 'adm'\nmomentum = 3\nlr = 'x'\n", NULL, 0);
+        more = check_alloc_restore();
+        CHECK_STATUS(status, more ? THAW_E_NOMEM : THAW_E_RECIPE);
+        CHECK_INT(thaw__mem_current(), before);
+    }
+}
+
+/* ----------------------------------------------------------------------------------------------
+ * help */
+
+static void help_has_every_key(void **state)
+{
+    size_t n;
+    const recipe_key *const key = recipe_keys(&n);
+    char *plain, *markdown;
+
+    (void)state;
+    CHECK_OK(thaw_recipe_help(&plain, false));
+    CHECK_OK(thaw_recipe_help(&markdown, true));
+    for (size_t i = 0; i < n; i++) {
+        CHECK_CONTAINS(plain, key[i].name);
+        CHECK_CONTAINS(plain, key[i].help);
+        CHECK_CONTAINS(markdown, key[i].help);
+    }
+    thaw__free(plain);
+    thaw__free(markdown);
+}
+
+static void manual_is_up_to_date(void **state)
+{
+    char *const manual = check_read_file(NULL, THAW_TEST_DIR "/../docs/recipe.md");
+    char *help;
+
+    (void)state;
+    CHECK_OK(thaw_recipe_help(&help, true));
+    CHECK_MSG(strcmp(manual, help) == 0,
+              "docs/recipe.md is out of date: build/thaw help recipe --markdown > docs/recipe.md");
+    thaw__free(help);
+    free(manual);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_key_is_stored),
+        cmocka_unit_test(defaults_hold_where_nothing_is_said),
+        cmocka_unit_test(intervals_have_units),
+        cmocka_unit_test(auto_takes_what_can_compute),
+        cmocka_unit_test(mistakes_name_place_and_remedy),
+        cmocka_unit_test(contradictions_are_found),
+        cmocka_unit_test(all_mistakes_come_at_once_in_order),
+        cmocka_unit_test(very_many_mistakes_are_cut),
+        cmocka_unit_test(sets_are_checked_like_the_file),
+        cmocka_unit_test(later_sets_win),
+        cmocka_unit_test(resolved_recipe_reads_back),
+        cmocka_unit_test(resolved_recipe_says_where_from),
+        cmocka_unit_test(files_are_relative_to_the_recipe),
+        cmocka_unit_test(every_allocation_may_fail),
+        cmocka_unit_test(help_has_every_key),
+        cmocka_unit_test(manual_is_up_to_date),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
