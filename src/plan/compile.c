@@ -172,8 +172,9 @@ static thaw_status slots_for(const int **out, plan_build *b, const value_id *v, 
     return THAW_OK;
 }
 
-static thaw_status emit_step(plan_build *b, const graph_node *node)
+static thaw_status emit_step(plan_build *b, size_t k)
 {
+    const graph_node *node = &b->g->node[k];
     plan *p = b->plan;
     const int s = p->n_step;
     plan_step *step = &p->step[s];
@@ -181,6 +182,7 @@ static thaw_status emit_step(plan_build *b, const graph_node *node)
     *step = (plan_step){.section = SECTION_STEP,
                         .op = node->op,
                         .wrt = node->wrt,
+                        .forward = node->wrt ? b->step_of[node->forward] : -1,
                         .module = node->module,
                         .attrs = node->attrs,
                         .n_in = node->n_in,
@@ -194,7 +196,7 @@ static thaw_status emit_step(plan_build *b, const graph_node *node)
     for (int i = 0; i < node->n_in; i++)
         if (step->in[i] >= 0)
             p->slot[step->in[i]].last = s;
-    p->n_step++;
+    b->step_of[k] = p->n_step++;
     return THAW_OK;
 }
 
@@ -233,10 +235,13 @@ thaw_status thaw__plan_order(plan_build *b)
     p->slot = region_alloc(p->region, g->n_values, sizeof *p->slot);
     p->step = region_alloc(p->region, g->n_nodes, sizeof *p->step);
     b->slot_of = region_alloc(g->region, g->n_values, sizeof *b->slot_of);
-    if (!p->slot || !p->step || !b->slot_of)
+    b->step_of = region_alloc(g->region, g->n_nodes, sizeof *b->step_of);
+    if (!p->slot || !p->step || !b->slot_of || !b->step_of)
         return out_of_memory("the steps");
     for (size_t v = 0; v < g->n_values; v++)
         b->slot_of[v] = -1;
+    for (size_t k = 0; k < g->n_nodes; k++)
+        b->step_of[k] = -1;
     for (size_t v = 0; v < g->n_values; v++)
         if (g->value[v].kind == VALUE_INPUT)
             THAW_CHECK(slot_for(&(int){0}, b, (value_id)v, 0));
@@ -245,7 +250,7 @@ thaw_status thaw__plan_order(plan_build *b)
 
         if (!b->live[k])
             continue;
-        THAW_CHECK(emit_step(b, node));
+        THAW_CHECK(emit_step(b, k));
         if (k >= (size_t)g->n_forward)
             continue;
         p->n_forward++;
@@ -384,6 +389,7 @@ static uint64_t hash_step(uint64_t h, const plan_step *step)
     HASH(h, step->section);
     HASH(h, step->op);
     HASH(h, step->wrt);
+    HASH(h, step->forward);
     HASH(h, step->module);
     HASH(h, step->attrs);
     h = hash_text(h, step->name);

@@ -214,6 +214,8 @@ static void json_step(text *out, const plan *p, int s)
     text_addf(out, ",\"direction\":\"%s\",\"wrt\":",
               s < p->n_once + p->n_forward ? "forward" : "backward");
     json_wrt(out, step);
+    if (step->wrt)
+        text_addf(out, ",\"forward\":%d", step->forward);
     text_add(out, ",\"layer\":");
     text_add_json_string(out, step->name);
     text_add(out, ",\"shape\":");

@@ -55,6 +55,7 @@ typedef struct plan_step {
     plan_section section;
     op_kind op;
     uint32_t wrt; /* as graph_node.wrt */
+    int forward;  /* backward: number of its forward step; else -1 */
     int module;
     op_attrs attrs;
     const char *name;
@@ -169,6 +170,7 @@ typedef struct plan_build {
     value_id output, loss, valid, predicted; /* NO_VALUE: the plan has none */
     bool *trainable;                         /* [request->n_params] wants a gradient */
     bool *live;                              /* [g->n_nodes] becomes a step */
+    int *step_of;                            /* [g->n_nodes] its number, -1: none */
     int *slot_of;                            /* [g->n_values] slot number, -1 without one */
     int *host; /* [plan->n_slots] slot whose memory it takes over in place, -1: has its own */
     plan *plan;
@@ -177,7 +179,8 @@ typedef struct plan_build {
 /* Passes, in the order of the table in compile.c. */
 thaw_status thaw__plan_modes(plan_build *b) THAW_MUST_USE; /* norms and dropout as the phase asks */
 thaw_status thaw__plan_prune(plan_build *b) THAW_MUST_USE; /* fills live */
-thaw_status thaw__plan_order(plan_build *b) THAW_MUST_USE; /* fills steps and slots, slot_of */
+thaw_status
+thaw__plan_order(plan_build *b) THAW_MUST_USE; /* fills steps and slots, step_of, slot_of */
 thaw_status thaw__plan_inplace(plan_build *b) THAW_MUST_USE; /* fills host */
 thaw_status thaw__plan_memory(plan_build *b) THAW_MUST_USE;  /* fills offsets, arena_bytes */
 

@@ -7,6 +7,8 @@
  */
 #include "plan/plan.h"
 
+#include <string.h>
+
 typedef struct verify_call {
     const plan *p;
     const thaw_effect *effect;
@@ -63,6 +65,30 @@ static thaw_status check_slots(const verify_call *c)
 /* ----------------------------------------------------------------------------------------------
  * steps alone */
 
+/* Before anything of the lists is read. */
+static thaw_status check_arity(const verify_call *c, int s)
+{
+    const plan_step *step = &c->p->step[s], *forward;
+    const op_info *info;
+
+    if (step->op >= OP_COUNT)
+        return bad_step(c, s, "unknown op");
+    info = &op_table[step->op];
+    if (!step->wrt)
+        return step->n_in >= info->least_inputs && step->n_in <= info->most_inputs &&
+                       step->n_out == info->n_outputs
+                   ? THAW_OK
+                   : bad_step(c, s, "wrong number of inputs or outputs");
+    if (step->forward < 0 || step->forward >= s)
+        return bad_step(c, s, "it has no forward step before it");
+    forward = &c->p->step[step->forward];
+    if (forward->wrt || forward->op != step->op)
+        return bad_step(c, s, "its forward step is another op");
+    if (step->n_out != forward->n_in || step->n_in != 2 * forward->n_out + forward->n_in)
+        return bad_step(c, s, "wrong number of inputs or outputs");
+    return THAW_OK;
+}
+
 static bool has_slots(const plan *p, const int *list, int n)
 {
     for (int i = 0; i < n; i++)
@@ -80,9 +106,6 @@ static thaw_status check_forward(const verify_call *c, int s)
     shape in_shape[OP_MAX_INPUTS], out_shape[OP_MAX_OUTPUTS];
     dtype in_dtype[OP_MAX_INPUTS], out_dtype[OP_MAX_OUTPUTS];
 
-    if (step->n_in < info->least_inputs || step->n_in > info->most_inputs ||
-        step->n_out != info->n_outputs)
-        return bad_step(c, s, "wrong number of inputs or outputs");
     for (int i = 0; i < step->n_in; i++) {
         const int slot = step->in[i];
 
@@ -102,8 +125,14 @@ static thaw_status check_forward(const verify_call *c, int s)
     return THAW_OK;
 }
 
-/* What a backward step must be given: exactly what the wanted gradients read. */
-static thaw_status check_reads(const verify_call *c, int s)
+/* A slot that a backward step reads is the forward step's own where its gradients read it, else it
+ * is left out. */
+static bool reads_right(int slot, int forward, bool reads)
+{
+    return slot == (reads ? forward : -1);
+}
+
+static thaw_status check_reads(const verify_call *c, int s, const plan_step *forward)
 {
     const plan_step *step = &c->p->step[s];
     const op_info *info = &op_table[step->op];
@@ -112,43 +141,63 @@ static thaw_status check_reads(const verify_call *c, int s)
     for (int i = 0; i < step->n_out; i++)
         if (step->wrt & OP_IN(i))
             reads |= info->grad[i].reads;
-    for (int i = 0; i < step->n_out; i++)
-        if ((reads & OP_IN(i) ? i < info->least_inputs : 0) &&
-            step->in[backward_in(info, step->n_out, i)] < 0)
-            return bad_step(c, s, "an input of the forward step that it reads is missing");
-        else if (!(reads & OP_IN(i)) && step->in[backward_in(info, step->n_out, i)] >= 0)
-            return bad_step(c, s, "an input of the forward step is kept for nothing");
-    for (int j = 0; j < info->n_outputs; j++)
-        if (!(reads & OP_OUT(j)) != (step->in[backward_out(info, step->n_out, j)] < 0))
-            return bad_step(c, s, "an output of the forward step is missing or kept for nothing");
+    for (int i = 0; i < forward->n_in; i++)
+        if (!reads_right(step->in[backward_in(info, step->n_out, i)], forward->in[i],
+                         (reads & OP_IN(i)) != 0))
+            return bad_step(c, s,
+                            "an input of the forward step is missing, another, or kept for "
+                            "nothing");
+    for (int j = 0; j < forward->n_out; j++)
+        if (!reads_right(step->in[backward_out(info, step->n_out, j)], forward->out[j],
+                         (reads & OP_OUT(j)) != 0))
+            return bad_step(c, s,
+                            "an output of the forward step is missing, another, or kept for "
+                            "nothing");
     return THAW_OK;
+}
+
+static bool same_tensor(const plan *p, int a, int b)
+{
+    return p->slot[a].dtype == p->slot[b].dtype &&
+           shape_equal(&p->slot[a].shape, &p->slot[b].shape);
+}
+
+/* Gradients are made where wanted, and all gradients have the shapes of what they belong to. */
+static thaw_status check_made(const verify_call *c, int s, const plan_step *forward)
+{
+    const plan *p = c->p;
+    const plan_step *step = &p->step[s];
+    bool starts = forward->out[0] == p->results.loss;
+
+    for (int i = 0; i < 32; i++)
+        if (((step->wrt >> i) & 1) &&
+            (i >= step->n_out || op_table[step->op].grad[i].kind != GRAD_NODE))
+            return bad_step(c, s, "a gradient is wanted that the op does not have");
+    for (int i = 0; i < step->n_out; i++) {
+        if ((step->out[i] >= 0) != ((step->wrt & OP_IN(i)) != 0))
+            return bad_step(c, s, "a wanted gradient is not made, or one that is not wanted is");
+        if (step->out[i] >= 0 &&
+            (forward->in[i] < 0 || !same_tensor(p, step->out[i], forward->in[i])))
+            return bad_step(c, s, "a gradient has another shape than its input");
+    }
+    for (int j = 0; j < forward->n_out; j++) {
+        starts |= step->in[j] >= 0;
+        if (step->in[j] >= 0 && !same_tensor(p, step->in[j], forward->out[j]))
+            return bad_step(c, s, "a gradient that it takes has another shape than the output");
+    }
+    return starts ? THAW_OK : bad_step(c, s, "it has no gradient to start from");
 }
 
 static thaw_status check_backward(const verify_call *c, int s)
 {
-    const plan *p = c->p;
-    const plan_step *step = &p->step[s];
-    const op_info *info = &op_table[step->op];
+    const plan_step *step = &c->p->step[s];
+    const plan_step *forward = &c->p->step[step->forward];
 
-    if (step->n_out < info->least_inputs || step->n_out > info->most_inputs ||
-        step->n_in != 2 * info->n_outputs + step->n_out)
-        return bad_step(c, s, "wrong number of inputs or outputs");
-    for (int i = 0; i < 32; i++)
-        if (((step->wrt >> i) & 1) &&
-            (i >= step->n_out || info->grad[i].kind != GRAD_NODE || step->out[i] < 0))
-            return bad_step(c, s, "a gradient is wanted that is not made");
-    for (int i = 0; i < step->n_out; i++) {
-        const int read = step->in[backward_in(info, step->n_out, i)];
-
-        if (!(step->wrt & OP_IN(i)) && step->out[i] >= 0)
-            return bad_step(c, s, "a gradient is made that is not wanted");
-        if (step->out[i] >= 0 && read >= 0 &&
-            !shape_equal(&p->slot[step->out[i]].shape, &p->slot[read].shape))
-            return bad_step(c, s, "a gradient has another shape than its input");
-    }
-    if (step->in[0] < 0 && step->op != OP_CROSS_ENTROPY && step->op != OP_MSE)
-        return bad_step(c, s, "it has no gradient to start from");
-    return check_reads(c, s);
+    if (forward->module != step->module ||
+        memcmp(&forward->attrs, &step->attrs, sizeof step->attrs) != 0)
+        return bad_step(c, s, "its forward step is another layer");
+    THAW_CHECK(check_made(c, s, forward));
+    return check_reads(c, s, forward);
 }
 
 /* Norms and dropout run as the effect says, and only while training. */
@@ -174,13 +223,15 @@ static thaw_status check_steps(const verify_call *c)
     for (int s = 0; s < c->n_steps; s++) {
         const plan_step *step = &p->step[s];
 
-        if (step->op >= OP_COUNT || !has_slots(p, step->in, step->n_in) ||
-            !has_slots(p, step->out, step->n_out))
-            return bad_step(c, s, "unknown op or slot");
+        THAW_CHECK(check_arity(c, s));
+        if (!has_slots(p, step->in, step->n_in) || !has_slots(p, step->out, step->n_out))
+            return bad_step(c, s, "unknown slot");
         if (step->section != (s < p->n_once ? SECTION_ONCE : SECTION_STEP))
             return bad_step(c, s, "it is in the wrong section");
         if (step->wrt && s < p->n_once + p->n_forward)
             return bad_step(c, s, "a backward step among the forward ones");
+        if (!step->wrt && step->op != OP_ADD && s >= p->n_once + p->n_forward)
+            return bad_step(c, s, "a forward step among the backward ones");
         THAW_CHECK(step->wrt ? check_backward(c, s) : check_forward(c, s));
         THAW_CHECK(check_mode(c, s));
     }
