@@ -481,8 +481,6 @@ thaw_status os_sync_parent(const char *folder)
 
 static thaw_status make_folder(const char *path)
 {
-    if (os_kind_of(path) == OS_FOLDER)
-        return THAW_OK;
     if (os()->mkdir(AT_FDCWD, path, 0755) == 0)
         return os_sync_parent(path);
     if (errno == EEXIST && os_kind_of(path) == OS_FOLDER)
@@ -490,20 +488,47 @@ static thaw_status make_folder(const char *path)
     return os_fail(THAW_E_CREATE, "create folder", path);
 }
 
+/* Where the component of a path that begins at or after `from` ends; `from` when there is none. */
+static size_t component_end(const char *path, size_t from)
+{
+    const size_t begin = from + strspn(path + from, "/");
+
+    return path[begin] ? begin + strcspn(path + begin, "/") : from;
+}
+
+/* Put the name of the folder path[0 … end) on disk, if that can be: where we may not, no process of
+ * ours made it. */
+static void sync_existing(char *path, size_t end)
+{
+    const char kept = path[end];
+    thaw_status ignored;
+
+    path[end] = '\0';
+    ignored = os_sync_parent(path);
+    (void)ignored;
+    path[end] = kept;
+}
+
+/* Before the first new folder, the name of the one that will hold it: a process that made that one
+ * may have been killed before it did so. */
 thaw_status os_make_folders(const char *path)
 {
     thaw_status status = THAW_OK;
-    const size_t n = strlen(path);
     char *part = thaw__strdup(path);
+    size_t before = 0, end = component_end(path, 0);
+    bool made = false;
 
     if (!part)
         return thaw_fail(THAW_E_NOMEM, "out of memory creating folder '%s'", path);
-    for (size_t i = 1; i <= n; i++) {
-        if ((path[i] != '/' && path[i] != '\0') || path[i - 1] == '/')
-            continue;
-        part[i] = '\0';
-        THAW_TRY(make_folder(part));
-        part[i] = path[i];
+    for (; end > before; before = end, end = component_end(path, end)) {
+        part[end] = '\0';
+        if (made || os_kind_of(part) != OS_FOLDER) {
+            if (!made && before > 0)
+                sync_existing(part, before);
+            THAW_TRY(make_folder(part));
+            made = true;
+        }
+        part[end] = path[end];
     }
 done:
     thaw__free(part);

@@ -259,8 +259,10 @@ static thaw_status check_absent(const commit *c)
 static thaw_status prepare(commit *c)
 {
     THAW_CHECK(check_files(c));
-    THAW_CHECK(os_make_folders(c->folder));
-    THAW_CHECK(os_sync_parent(c->folder)); /* another process may have made it, and died */
+    /* a folder that is there may have been made by a process that was killed before its name was on
+     * disk */
+    THAW_CHECK(os_kind_of(c->folder) == OS_FOLDER ? os_sync_parent(c->folder)
+                                                  : os_make_folders(c->folder));
     c->folder_fd = os_open_at(AT_FDCWD, c->folder, O_RDONLY | O_DIRECTORY, 0);
     if (c->folder_fd < 0)
         return os_fail(THAW_E_CREATE, "open", c->folder);

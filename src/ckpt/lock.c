@@ -66,6 +66,7 @@ thaw_status ckpt_lock(int *out, const char *run_folder)
         goto done;
     }
     write_owner(fd);
+    THAW_TRY(os_sync_parent(run_folder)); /* whoever made it may have been killed too early */
 
     *out = fd;
     fd = -1;
