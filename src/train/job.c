@@ -4,6 +4,7 @@
  */
 #include "train/train.h"
 
+#include <pthread.h>
 #include <string.h>
 
 /* ----------------------------------------------------------------------------------------------
@@ -13,9 +14,12 @@
 typedef struct split_source {
     const thaw_source *source;
     bool valid;
+    pthread_mutex_t
+        *turn; /* of both: loaders of training and evaluation read ahead on threads of their own */
 } split_source;
 
 struct job_source {
+    pthread_mutex_t turn;
     split_source train, valid;
 };
 
@@ -23,8 +27,11 @@ static thaw_status read_split(void *user, const int64_t *index, int64_t n, float
                               int32_t *labels)
 {
     const split_source *s = user;
-    const thaw_status status = s->source->read(s->source->user, s->valid, index, n, images, labels);
+    thaw_status status;
 
+    (void)pthread_mutex_lock(s->turn);
+    status = s->source->read(s->source->user, s->valid, index, n, images, labels);
+    (void)pthread_mutex_unlock(s->turn);
     if (status != THAW_OK)
         return thaw_fail(status, "reading %lld %s samples failed in the caller's function",
                          (long long)n, s->valid ? "validation" : "training");
@@ -40,8 +47,9 @@ static thaw_status open_source(job *j, const thaw_source *s)
     j->source = thaw__new(1, sizeof *j->source);
     if (!j->source)
         return thaw_fail(THAW_E_NOMEM, "out of memory for the data");
-    j->source->train = (split_source){s, false};
-    j->source->valid = (split_source){s, true};
+    (void)pthread_mutex_init(&j->source->turn, NULL);
+    j->source->train = (split_source){s, false, &j->source->turn};
+    j->source->valid = (split_source){s, true, &j->source->turn};
     THAW_CHECK(dataset_from_callback(&j->train, s->n_train, s->height, s->width, s->channels,
                                      s->classes, read_split, &j->source->train));
     if (s->n_valid > 0)
@@ -233,6 +241,8 @@ static thaw_status add_change(thaw_schedule *s, const recipe_change *c)
         return thaw_schedule_freeze(s, patterns, c->n_patterns);
     if (c->kind == CHANGE_UNFREEZE)
         return thaw_schedule_unfreeze(s, patterns, c->n_patterns);
+    if (c->kind == CHANGE_PINNED)
+        return thaw_schedule_pin(s, patterns, c->n_patterns);
     return thaw_schedule_coefficient(s, c->coefficient, patterns, c->n_patterns);
 }
 
@@ -243,6 +253,7 @@ static thaw_status open_schedule(job *j)
     THAW_CHECK(thaw_schedule_create(&j->schedule, j->model->tree));
     thaw_schedule_frozen_norm_eval(j->schedule, r->frozen_norm_eval);
     thaw_schedule_set_sizes(j->schedule, j->steps_per_epoch, r->loader.batch * r->accumulate, 0);
+    THAW_CHECK(recipe_add_stages(j->schedule, r));
     for (int p = 0; p < r->n_phases; p++) {
         THAW_CHECK(thaw_schedule_add_phase(j->schedule, &r->phase[p].options));
         for (int c = 0; c < r->phase[p].n_changes; c++)
@@ -309,6 +320,8 @@ void job_close(job *j)
     dataset_destroy(j->test);
     dataset_destroy(j->valid);
     dataset_destroy(j->train);
+    if (j->source)
+        (void)pthread_mutex_destroy(&j->source->turn);
     thaw__free(j->source);
     thaw__free(j->load_note);
     thaw__free(j);
