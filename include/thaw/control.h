@@ -493,8 +493,8 @@ THAW_API THAW_MUST_USE thaw_status thaw_check_freeze_stages(const thaw_freeze_st
 THAW_API bool thaw_encoder_frozen(const thaw_freeze_spec *base, int n_base);
 
 /*
- * Whether a checkpoint is due after `step` updates: every `interval` (1 or more), and in the dense
- * window [first, last] at first plus each power of two and first itself. first > last: no window.
+ * Whether a checkpoint is due after `step` updates: every `interval` (1 or more); but inside the
+ * window [first, last] at first, and at first plus each power of two. first > last: no window.
  */
 THAW_API bool thaw_save_due(int64_t step, int64_t interval, int64_t first, int64_t last);
 

@@ -234,23 +234,23 @@ double phase_state_coefficient_at(const phase_state *s, int module);
 /* ----------------------------------------------------------------------------------------------
  * schedule (schedule.c, seal.c, effect.c) */
 
-typedef enum change_type {
-    CHANGE_TO_FROZEN,
-    CHANGE_TO_TRAINABLE,
-    CHANGE_OF_COEFFICIENT,
-    CHANGE_PIN,
-    CHANGE_BY_SPEC /* SPEC B: parameters by fnmatch, not layers */
-} change_type;
+typedef enum schedule_change_type {
+    SCHEDULE_FREEZE,
+    SCHEDULE_UNFREEZE,
+    SCHEDULE_COEFFICIENT,
+    SCHEDULE_PIN,
+    SCHEDULE_SPEC /* SPEC B: parameters by fnmatch, not layers */
+} schedule_change_type;
 
 /* One operation. Patterns as given; what they select is known once sealed. */
 typedef struct schedule_change {
-    change_type type;
+    schedule_change_type type;
     double coefficient;
-    bool frozen;        /* CHANGE_BY_SPEC */
-    const char *module; /* CHANGE_BY_SPEC: alias or pattern as written */
+    bool frozen;        /* SCHEDULE_SPEC */
+    const char *module; /* SCHEDULE_SPEC: alias or pattern as written */
     const char **pattern;
     int n_patterns;
-    selection layers; /* for CHANGE_BY_SPEC: parameters */
+    selection layers; /* for SCHEDULE_SPEC: parameters */
 } schedule_change;
 
 typedef struct change_list {

@@ -195,7 +195,7 @@ done:
     return status;
 }
 
-static thaw_status set_coefficient(thaw_policy *p, change_type type, double coefficient,
+static thaw_status set_coefficient(thaw_policy *p, schedule_change_type type, double coefficient,
                                    const char *const *patterns, int n, thaw_rebuild rebuild)
 {
     schedule_change change = {.type = type, .coefficient = coefficient};
@@ -214,13 +214,13 @@ done:
 thaw_status thaw_policy_coefficient(thaw_policy *p, double coefficient, const char *const *patterns,
                                     int n, thaw_rebuild rebuild)
 {
-    return set_coefficient(p, CHANGE_OF_COEFFICIENT, coefficient, patterns, n, rebuild);
+    return set_coefficient(p, SCHEDULE_COEFFICIENT, coefficient, patterns, n, rebuild);
 }
 
 thaw_status thaw_policy_pin(thaw_policy *p, const char *const *patterns, int n,
                             thaw_rebuild rebuild)
 {
-    return set_coefficient(p, CHANGE_PIN, 1.0, patterns, n, rebuild);
+    return set_coefficient(p, SCHEDULE_PIN, 1.0, patterns, n, rebuild);
 }
 
 /* ---- asking */

@@ -147,14 +147,14 @@ thaw_status thaw_schedule_freeze(thaw_schedule *s, const char *const *patterns, 
 {
     if (s->sealed)
         return fail_sealed();
-    return add_change(s, open_list(s), (schedule_change){.type = CHANGE_TO_FROZEN}, patterns, n);
+    return add_change(s, open_list(s), (schedule_change){.type = SCHEDULE_FREEZE}, patterns, n);
 }
 
 thaw_status thaw_schedule_unfreeze(thaw_schedule *s, const char *const *patterns, int n)
 {
     if (s->sealed)
         return fail_sealed();
-    return add_change(s, open_list(s), (schedule_change){.type = CHANGE_TO_TRAINABLE}, patterns, n);
+    return add_change(s, open_list(s), (schedule_change){.type = SCHEDULE_UNFREEZE}, patterns, n);
 }
 
 thaw_status thaw__check_coefficient(double coefficient)
@@ -168,7 +168,7 @@ thaw_status thaw__check_coefficient(double coefficient)
 thaw_status thaw_schedule_coefficient(thaw_schedule *s, double coefficient,
                                       const char *const *patterns, int n)
 {
-    const schedule_change change = {.type = CHANGE_OF_COEFFICIENT, .coefficient = coefficient};
+    const schedule_change change = {.type = SCHEDULE_COEFFICIENT, .coefficient = coefficient};
 
     if (s->sealed)
         return fail_sealed();
@@ -180,12 +180,12 @@ thaw_status thaw_schedule_pin(thaw_schedule *s, const char *const *patterns, int
 {
     if (s->sealed)
         return fail_sealed();
-    return add_change(s, open_list(s), (schedule_change){.type = CHANGE_PIN}, patterns, n);
+    return add_change(s, open_list(s), (schedule_change){.type = SCHEDULE_PIN}, patterns, n);
 }
 
 thaw_status thaw_schedule_spec(thaw_schedule *s, const char *module, bool frozen)
 {
-    schedule_change change = {.type = CHANGE_BY_SPEC, .frozen = frozen};
+    schedule_change change = {.type = SCHEDULE_SPEC, .frozen = frozen};
 
     if (s->sealed)
         return fail_sealed();
@@ -322,19 +322,19 @@ done:
 thaw_status thaw_schedule_edit_freeze(thaw_schedule *s, int64_t iteration,
                                       const char *const *patterns, int n)
 {
-    return add_edit(s, iteration, (schedule_change){.type = CHANGE_TO_FROZEN}, patterns, n);
+    return add_edit(s, iteration, (schedule_change){.type = SCHEDULE_FREEZE}, patterns, n);
 }
 
 thaw_status thaw_schedule_edit_unfreeze(thaw_schedule *s, int64_t iteration,
                                         const char *const *patterns, int n)
 {
-    return add_edit(s, iteration, (schedule_change){.type = CHANGE_TO_TRAINABLE}, patterns, n);
+    return add_edit(s, iteration, (schedule_change){.type = SCHEDULE_UNFREEZE}, patterns, n);
 }
 
 thaw_status thaw_schedule_edit_coefficient(thaw_schedule *s, int64_t iteration, double coefficient,
                                            const char *const *patterns, int n)
 {
-    const schedule_change change = {.type = CHANGE_OF_COEFFICIENT, .coefficient = coefficient};
+    const schedule_change change = {.type = SCHEDULE_COEFFICIENT, .coefficient = coefficient};
 
     THAW_CHECK(thaw__check_coefficient(coefficient));
     return add_edit(s, iteration, change, patterns, n);

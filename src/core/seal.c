@@ -102,12 +102,12 @@ static thaw_status resolve_spec(thaw_schedule *s, place at, schedule_change *c)
 /* The same target asked for two different things at one moment. */
 static bool contradicts(const schedule_change *a, const schedule_change *b)
 {
-    const bool a_mask = a->type == CHANGE_TO_FROZEN || a->type == CHANGE_TO_TRAINABLE;
-    const bool b_mask = b->type == CHANGE_TO_FROZEN || b->type == CHANGE_TO_TRAINABLE;
-    const bool a_rate = a->type == CHANGE_OF_COEFFICIENT || a->type == CHANGE_PIN;
-    const bool b_rate = b->type == CHANGE_OF_COEFFICIENT || b->type == CHANGE_PIN;
+    const bool a_mask = a->type == SCHEDULE_FREEZE || a->type == SCHEDULE_UNFREEZE;
+    const bool b_mask = b->type == SCHEDULE_FREEZE || b->type == SCHEDULE_UNFREEZE;
+    const bool a_rate = a->type == SCHEDULE_COEFFICIENT || a->type == SCHEDULE_PIN;
+    const bool b_rate = b->type == SCHEDULE_COEFFICIENT || b->type == SCHEDULE_PIN;
 
-    if (a->type == CHANGE_BY_SPEC && b->type == CHANGE_BY_SPEC)
+    if (a->type == SCHEDULE_SPEC && b->type == SCHEDULE_SPEC)
         return a->frozen != b->frozen;
     if (a_mask && b_mask)
         return a->type != b->type;
@@ -116,7 +116,7 @@ static bool contradicts(const schedule_change *a, const schedule_change *b)
 
 static const char *common_target(const schedule_change *a, const schedule_change *b)
 {
-    if (a->type == CHANGE_BY_SPEC)
+    if (a->type == SCHEDULE_SPEC)
         return !strcmp(a->module, b->module) ? a->module : NULL;
     for (int i = 0; i < a->n_patterns; i++)
         for (int k = 0; k < b->n_patterns; k++)
@@ -148,7 +148,7 @@ static thaw_status resolve_list(thaw_schedule *s, int phase, int stage, change_l
     for (at.change = 0; at.change < list->n; at.change++) {
         schedule_change *c = &list->item[at.change];
 
-        THAW_CHECK(c->type == CHANGE_BY_SPEC ? resolve_spec(s, at, c) : resolve_layers(s, at, c));
+        THAW_CHECK(c->type == SCHEDULE_SPEC ? resolve_spec(s, at, c) : resolve_layers(s, at, c));
     }
     return check_contradictions(s, at, list);
 }

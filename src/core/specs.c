@@ -270,7 +270,7 @@ bool thaw_save_due(int64_t step, int64_t interval, int64_t first, int64_t last)
 {
     const int64_t into = step - first;
 
-    if (step % interval == 0)
-        return true;
-    return step >= first && step <= last && (into & (into - 1)) == 0;
+    if (step >= first && step <= last)
+        return (into & (into - 1)) == 0;
+    return step % interval == 0;
 }

@@ -195,7 +195,7 @@ double phase_state_coefficient_at(const phase_state *s, int m)
 /* SPEC A9.2: a coefficient of 1 deletes the entry, so the layer inherits; a pin stores it. */
 static void set_coefficients(phase_state *s, const schedule_change *change)
 {
-    const double value = change->type == CHANGE_PIN   ? 1.0
+    const double value = change->type == SCHEDULE_PIN ? 1.0
                          : change->coefficient == 1.0 ? (double)NAN
                                                       : change->coefficient;
 
@@ -216,15 +216,15 @@ static void apply_spec(phase_state *s, const schedule_change *change)
 thaw_status phase_state_apply(phase_state *s, const schedule_change *change)
 {
     switch (change->type) {
-    case CHANGE_TO_FROZEN:
+    case SCHEDULE_FREEZE:
         return phase_state_freeze(s, &change->layers);
-    case CHANGE_TO_TRAINABLE:
+    case SCHEDULE_UNFREEZE:
         return phase_state_unfreeze(s, &change->layers);
-    case CHANGE_OF_COEFFICIENT:
-    case CHANGE_PIN:
+    case SCHEDULE_COEFFICIENT:
+    case SCHEDULE_PIN:
         set_coefficients(s, change);
         return THAW_OK;
-    case CHANGE_BY_SPEC:
+    case SCHEDULE_SPEC:
         apply_spec(s, change);
         return THAW_OK;
     }
