@@ -49,6 +49,11 @@ size_t exec_scratch(const void *e, const plan *p, const plan_step *step);
  * Make a plan ready: kernels are created, weights packed, the shared arena grown to what it needs.
  * The plan is borrowed and must outlive the session. Sessions of one executor share the arena: what
  * one run leaves there is gone after another's.
+ *
+ * Errors: THAW_E_NOMEM; THAW_E_MISMATCH when a tensor is not what the plan was compiled for;
+ * THAW_E_SHAPE when a batch norm would see one value per channel. Sessions already awake go on
+ * working, unless after THAW_E_NOMEM not even the old arena could be had again: then their runs
+ * fail with THAW_E_NOMEM until a wake succeeds.
  */
 thaw_status exec_wake(exec_session **out, exec *e, const plan *p) THAW_MUST_USE;
 void exec_sleep(exec_session *s);
