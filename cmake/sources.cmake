@@ -91,6 +91,7 @@ set(THAW_REST_SOURCES
     src/train/recipe_print.c
     src/train/recipe_section.c
     src/train/recipe_set.c
+    src/train/recipe_stage.c
     src/train/run_state.c
     src/train/showview.c
     src/train/toml.c
@@ -147,6 +148,7 @@ set(THAW_UNIT_TESTS
     ckpt/test_checkpoint
     ckpt/test_lock
     ckpt/test_manifest
+    ckpt/test_powerloss
     ckpt/test_retain
     ckpt/test_safetensors
     ckpt/test_safetensors_write
@@ -154,10 +156,14 @@ set(THAW_UNIT_TESTS
     ckpt/test_sha256
     ckpt/test_verify
     plan/test_compile
+    plan/test_dump
     plan/test_memplan
     plan/test_plan_verify
     plan/test_prune
     plan/test_rewrite
+    optim/test_curve
+    optim/test_optim
+    optim/test_rules
     exec/test_dnn
     exec/test_exec
     exec/test_ref
@@ -185,6 +191,7 @@ set(THAW_FUZZERS
 
 # Programs that compare recorded runs and vectors.
 set(THAW_RUNNERS
+    tests/golden_run.c
     tests/json_check.c
     tests/oracle_run.c)
 
@@ -197,9 +204,19 @@ set(THAW_CORE_EXAMPLES)
 
 # Benchmarks.
 set(THAW_BENCHES
+    bench/bench_control.c
     bench/bench_data.c
     bench/bench_resnet.c)
 
 # What the test programs of exec share.
 set(THAW_SHARED_TESTS_exec
     tests/exec/op_cases.c)
+
+# What golden_run is made of.
+set(THAW_PARTS_golden_run
+    tests/golden/family_config.c
+    tests/golden/family_layers.c
+    tests/golden/family_loop.c
+    tests/golden/family_optim.c
+    tests/golden/family_patterns.c
+    tests/golden/family_specs.c)

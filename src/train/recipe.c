@@ -223,6 +223,7 @@ static void read_all(recipe_reader *rd)
     if (table)
         recipe_read_section(rd, "schedule", table, &rd->recipe->curve);
     recipe_read_phases(rd);
+    recipe_read_stages(rd);
     recipe_check(rd);
 }
 

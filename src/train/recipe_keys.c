@@ -330,6 +330,7 @@ static void set_interval(recipe_reader *rd, void *target, const toml_value *v)
 #define IN(type, member)  .offset = offsetof(type, member), .size = sizeof(((type *)0)->member)
 #define RECIPE(member)    IN(struct thaw_recipe, member)
 #define CURVE(member)     IN(recipe_curve, member)
+#define SPEC(member)      IN(thaw_freeze_spec, member)
 #define PHASE(member)     IN(recipe_phase, member)
 #define FROM(low)         .least = (low), .most = 9.3e18
 #define RANGE(low, high)  .least = (low), .most = (high)
@@ -505,7 +506,8 @@ static const recipe_key table[] = {
      .help = "layers to freeze: aliases, or regular expressions that match a whole layer name"},
     {"phase", "unfreeze", KEY_STRING, LIST(0, 4096), .help = "layers to let train again"},
     {"phase", "lr_coefficients", KEY_COEFFICIENTS, RANGE(0, 1e6),
-     .help = "factors of the learning rate: { layer4 = 0.1 }; 0 pauses a layer"},
+     .help = "factors of the learning rate: { layer4 = 0.1 }; 0 pauses a layer, \"pin\" means 1 "
+             "whatever the layer lies in has"},
     {"phase", "lr", KEY_NUMBER, RANGE(0, 1e6), PHASE(lr),
      .help = "base learning rate from here on; default: optimizer.lr"},
     {"phase", "weight_decay", KEY_NUMBER, RANGE(0, 1e3), PHASE(weight_decay),
@@ -521,6 +523,15 @@ static const recipe_key table[] = {
      .help = "a curve of its own, with the keys of [schedule]"},
     {"phase", "until", KEY_TABLE, .set = recipe_set_until,
      .help = "end early when a metric stops improving; the length stays the maximum"},
+
+    {"freeze", "module", KEY_STRING, .required = true, SPEC(module),
+     .help = "a name of [module_patterns], or a pattern on parameter names: 'adapter.*'"},
+    {"freeze", "frozen", KEY_BOOLEAN, .standard = "true", SPEC(frozen),
+     .help = "false: let it train again"},
+    {"freeze_schedule", "start_step", KEY_INTEGER, .required = true, RANGE(-9.3e18, 9.3e18),
+     IN(thaw_freeze_stage, start_step), .help = "updates made before this stage takes effect"},
+    {"freeze_schedule", "specs", KEY_TABLE, LISTED(0, 4096), .required = true,
+     .help = "what changes then: tables with the keys of `freeze`"},
 
     {"phase.until", "metric", KEY_CHOICE, .choice = metrics, .standard = "'valid.accuracy'",
      PHASE(options.until_metric), .help = "what is watched"},
@@ -545,6 +556,13 @@ static const recipe_section sections[] = {
      "until another unfreezes it. freeze, unfreeze and lr_coefficients act in the order in which "
      "they stand."},
     {"phase.until", "Inside a phase: until = { patience = 2 }."},
+    {"module_patterns",
+     "Names for shell-style patterns on parameter names: adapter = [\"adapter\", \"adapter.*\"]."},
+    {"freeze",
+     "Freezing by parameter patterns from the start: freeze = [{ module = \"adapter\" }], at the "
+     "top of the file."},
+    {"freeze_schedule",
+     "[[freeze_schedule]]: the same at fixed steps, whatever phase they lie in; in rising order."},
 };
 
 const recipe_key *recipe_keys(size_t *n)

@@ -12,7 +12,7 @@
 /* ----------------------------------------------------------------------------------------------
  * aliases */
 
-static void check_alias(recipe_reader *rd, const toml_value *v)
+static void check_alias(recipe_reader *rd, const toml_value *table, const toml_value *v)
 {
     size_t n;
     const toml_value *item = recipe_items(&n, v);
@@ -26,25 +26,21 @@ static void check_alias(recipe_reader *rd, const toml_value *v)
             recipe_bad_value(rd, item,
                              "alias '%s': expected a layer pattern in quotes, or a list of them",
                              v->key);
-        else if (toml_get(toml_get(rd->doc->root, "aliases"), item->string))
+        else if (toml_get(table, item->string))
             recipe_bad_value(rd, item,
                              "alias '%s' names the alias '%s'; write the patterns themselves",
                              v->key, item->string);
     }
 }
 
-static void read_aliases(recipe_reader *rd)
+static void check_aliases(recipe_reader *rd)
 {
     const toml_value *const table = toml_get(rd->doc->root, "aliases");
 
-    if (!table)
-        return;
-    if (table->type != TOML_TABLE) {
+    if (table && table->type != TOML_TABLE)
         recipe_bad_value(rd, table, "'aliases' must be a table; write it as [aliases]");
-        return;
-    }
-    for (const toml_value *v = table->first; v; v = v->next)
-        check_alias(rd, v);
+    for (const toml_value *v = table ? table->first : NULL; v && v->key; v = v->next)
+        check_alias(rd, table, v);
 }
 
 /* The patterns that `written` stands for. */
@@ -53,18 +49,16 @@ static void expand(recipe_change *out, recipe_reader *rd, const char *written)
     const toml_value *const aliases = toml_get(rd->doc->root, "aliases");
     const toml_value *const alias =
         aliases && aliases->type == TOML_TABLE ? toml_get(aliases, written) : NULL;
-    size_t n = 1;
-    const toml_value *item = alias ? recipe_items(&n, alias) : NULL;
 
     out->written = recipe_strdup(rd, written);
-    out->pattern = recipe_alloc(rd, n, sizeof *out->pattern);
-    for (size_t i = 0; out->pattern && i < n; i++) {
-        const char *const pattern = !item ? written : item->type == TOML_STRING ? item->string : "";
-
-        out->pattern[i] = recipe_strdup(rd, pattern);
-        item = item ? item->next : NULL;
+    if (alias) {
+        out->pattern = recipe_strings(rd, &out->n_patterns, alias);
+        return;
     }
-    out->n_patterns = (int)n;
+    out->pattern = recipe_alloc(rd, 1, sizeof *out->pattern);
+    out->n_patterns = 1;
+    if (out->pattern)
+        out->pattern[0] = out->written;
 }
 
 /* ----------------------------------------------------------------------------------------------
@@ -74,11 +68,12 @@ static void add_change(recipe_reader *rd, recipe_phase *phase, change_kind kind,
                        const char *written, double coefficient, const toml_value *at)
 {
     recipe_change *const c = &phase->change[phase->n_changes++];
+    const bool by_key = kind == CHANGE_COEFFICIENT || kind == CHANGE_PINNED;
 
     c->kind = kind;
     c->coefficient = coefficient;
-    c->line = kind == CHANGE_COEFFICIENT ? at->key_line : at->line;
-    c->column = kind == CHANGE_COEFFICIENT ? at->key_column : at->column;
+    c->line = by_key ? at->key_line : at->line;
+    c->column = by_key ? at->key_column : at->column;
     expand(c, rd, written);
 }
 
@@ -96,10 +91,13 @@ static void add_layers(recipe_reader *rd, recipe_phase *phase, change_kind kind,
 static void add_coefficients(recipe_reader *rd, recipe_phase *phase, change_kind kind,
                              const toml_value *table)
 {
-    for (const toml_value *v = table->first; v; v = v->next)
-        if (v->key_length > 0 && (v->type == TOML_INTEGER || v->type == TOML_FLOAT))
+    for (const toml_value *v = table->first; v; v = v->next) {
+        if (v->type == TOML_STRING)
+            add_change(rd, phase, CHANGE_PINNED, v->key, 1, v);
+        else if (v->type == TOML_INTEGER || v->type == TOML_FLOAT)
             add_change(rd, phase, kind, v->key,
                        v->type == TOML_INTEGER ? (double)v->integer : v->real, v);
+    }
 }
 
 static const struct {
@@ -248,7 +246,7 @@ void recipe_read_phases(recipe_reader *rd)
     const toml_value *const phases = toml_get(rd->doc->root, "phase");
     int i = 0;
 
-    read_aliases(rd);
+    check_aliases(rd);
     if (!phases || phases->n == 0) {
         recipe_bad_key(rd, NULL, "the recipe has no phase; add a [[phase]] with a length");
         return;

@@ -120,7 +120,7 @@ static const struct {
     [KEY_BOOLEAN] = {"true or false", "booleans", TOML_BOOLEAN, TOML_BOOLEAN},
     [KEY_INTERVAL] = {"an interval such as '10min'", "", TOML_STRING, TOML_INTEGER},
     [KEY_COEFFICIENTS] = {"a table of numbers", "", TOML_TABLE, TOML_TABLE},
-    [KEY_TABLE] = {"a table", "", TOML_TABLE, TOML_TABLE},
+    [KEY_TABLE] = {"a table", "tables", TOML_TABLE, TOML_TABLE},
 };
 
 static void add_found(text *t, const toml_value *v)
@@ -289,8 +289,11 @@ static bool check_coefficients(recipe_reader *rd, const recipe_key *row, const t
             good = check_range(rd, row, v) && good;
             continue;
         }
+        if (v->type == TOML_STRING && strcmp(v->string, "pin") == 0)
+            continue;
         good = false;
-        recipe_bad_value(rd, v, "'%s.%s': expected numbers; a layer name with dots needs quotes",
+        recipe_bad_value(rd, v,
+                         "'%s.%s': expected numbers, or 'pin'; a layer name with dots needs quotes",
                          row->section, row->name);
     }
     return good;

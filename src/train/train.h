@@ -85,7 +85,12 @@ thaw_status toml_put(toml_value **out, toml_document *d, toml_value *table, cons
  * recipe (recipe.c) */
 
 /* Operations of a phase, in source order; a list of patterns makes one each. */
-typedef enum change_kind { CHANGE_FREEZE, CHANGE_UNFREEZE, CHANGE_COEFFICIENT } change_kind;
+typedef enum change_kind {
+    CHANGE_FREEZE,
+    CHANGE_UNFREEZE,
+    CHANGE_COEFFICIENT,
+    CHANGE_PINNED /* the coefficient is 1, whatever an ancestor has */
+} change_kind;
 typedef struct recipe_change {
     change_kind kind;
     const char *written;  /* the pattern or alias as it stands in the recipe */
@@ -161,6 +166,15 @@ struct thaw_recipe {
 
     recipe_phase *phase;
     int n_phases;
+
+    /* the step-scheduled form: parameters by fnmatch patterns at fixed steps, beside the phases */
+    thaw_alias *module_patterns;
+    int n_module_patterns;
+    thaw_freeze_spec *freeze; /* from the start */
+    int n_freeze;
+    thaw_freeze_stage *freeze_stage;
+    int n_freeze_stages;
+
     char *resolved; /* the recipe as TOML with every value and its origin as a comment */
 };
 
@@ -197,7 +211,7 @@ typedef enum key_kind {
     KEY_NUMBER,
     KEY_BOOLEAN,
     KEY_INTERVAL,     /* "10min", "500 steps", 500 */
-    KEY_COEFFICIENTS, /* table of numbers */
+    KEY_COEFFICIENTS, /* table of numbers or "pin" */
     KEY_TABLE         /* table with keys of its own: section "section.name" */
 } key_kind;
 
@@ -234,13 +248,19 @@ void recipe_set(recipe_reader *rd, const char *set);
 /* recipe_section.c: keys of one table, with sub-tables; target is the section's struct. */
 void recipe_read_section(recipe_reader *rd, const char *section, toml_value *table, void *target);
 void recipe_unknown(recipe_reader *rd, const char *section, const toml_value *v);
-const toml_value *recipe_items(size_t *n, const toml_value *v);      /* of a list; a value is one */
-void recipe_add_bound(text *t, double bound); /* of its range */
+const toml_value *recipe_items(size_t *n, const toml_value *v); /* of a list; a value is one */
+void recipe_add_bound(text *t, double bound);                   /* of its range */
 
 /* recipe_phase.c: aliases and phases. */
 void recipe_read_phases(recipe_reader *rd);
 void recipe_set_until(recipe_reader *rd, void *target, const toml_value *v);
 void recipe_set_phase_curve(recipe_reader *rd, void *target, const toml_value *v);
+
+/* recipe_stage.c: the step-scheduled form. recipe_add_stages gives it to a schedule that has no
+ * phase yet. */
+void recipe_read_stages(recipe_reader *rd);
+thaw_status recipe_add_stages(thaw_schedule *schedule, const thaw_recipe *recipe) THAW_MUST_USE;
+const char **recipe_strings(recipe_reader *rd, int *n, const toml_value *v); /* string or list */
 
 /* recipe_check.c: what no key can know alone. */
 void recipe_check(recipe_reader *rd);

@@ -319,6 +319,47 @@ static void auto_takes_what_can_compute(void **state)
     thaw_recipe_destroy(r);
 }
 
+static void step_scheduled_form_is_read(void **state)
+{
+    thaw_recipe *const r =
+        good("freeze = [{ module = 'vision' }, { module = 'a.*', frozen = false }]\n"
+             "[[freeze_schedule]]\nstart_step = -1\nspecs = []\n"
+             "[[freeze_schedule]]\nstart_step = 10\n"
+             "specs = [{ module = 'x', frozen = true }, { module = 'y' }]\n"
+             "[module_patterns]\nvision = ['v', 'v.*']\none = 'o'\n" MINIMAL);
+
+    (void)state;
+    CHECK_INT(r->n_module_patterns, 2);
+    CHECK_STR(r->module_patterns[0].name, "vision");
+    CHECK_INT(r->module_patterns[0].n_patterns, 2);
+    CHECK_STR(r->module_patterns[0].pattern[1], "v.*");
+    CHECK_STR(r->module_patterns[1].pattern[0], "o");
+    CHECK_INT(r->n_freeze, 2);
+    CHECK_STR(r->freeze[0].module, "vision");
+    CHECK(r->freeze[0].frozen && !r->freeze[1].frozen);
+    CHECK_INT(r->n_freeze_stages, 2);
+    CHECK_INT(r->freeze_stage[0].start_step, -1);
+    CHECK_INT(r->freeze_stage[0].n_specs, 0);
+    CHECK_INT(r->freeze_stage[1].start_step, 10);
+    CHECK_INT(r->freeze_stage[1].n_specs, 2);
+    CHECK_STR(r->freeze_stage[1].spec[1].module, "y");
+    CHECK(r->freeze_stage[1].spec[1].frozen);
+    CHECK_CONTAINS(r->resolved, "specs = [{ module = \"x\", frozen = true }, { module = \"y\", "
+                                "frozen = true }]");
+    thaw_recipe_destroy(r);
+}
+
+static void coefficients_can_be_pinned(void **state)
+{
+    thaw_recipe *const r = good(MINIMAL "lr_coefficients = { a = 0.5, 'b.c' = 'pin' }\n");
+
+    (void)state;
+    CHECK_INT(r->phase[0].n_changes, 2);
+    check_change(&r->phase[0].change[0], CHANGE_COEFFICIENT, "a", "a", 1, 0.5, 7, 21);
+    check_change(&r->phase[0].change[1], CHANGE_PINNED, "b.c", "b.c", 1, 1, 7, 30);
+    thaw_recipe_destroy(r);
+}
+
 /* ----------------------------------------------------------------------------------------------
  * mistakes */
 
@@ -369,6 +410,16 @@ static const struct {
     {"[aliases]\na = [1]\n", "r.toml:2:6: alias 'a': expected a layer pattern in quotes"},
     {"[aliases]\na = 'b'\nb = 'c'\n", "r.toml:2:5: alias 'a' names the alias 'b'"},
     {"aliases = 3\n", "r.toml:1:11: 'aliases' must be a table"},
+    {"freeze = ['a']\n", "r.toml:1:10: 'freeze' must be a list of tables"},
+    {"freeze = 'a'\n", "r.toml:1:10: 'freeze' must be a list of tables"},
+    {"freeze = [{ modul = 'a', module = 'b' }]\n", "r.toml:1:13: unknown key 'freeze.modul'"},
+    {"freeze = [{ frozen = true }]\n", "'freeze.module' is missing; add it"},
+    {"freeze_schedule = [{ start_step = 1, specs = 3 }]\n",
+     "'freeze_schedule.specs': expected a list of tables, found the integer 3"},
+    {"freeze_schedule = [{ start_step = 1, specs = [] }, { start_step = 1, specs = [] }]\n",
+     "r.toml:1:67: 'freeze_schedule' must have rising start_steps, but 1 follows 1"},
+    {"module_patterns = { a = 1 }\n", "r.toml:1:25: 'module_patterns.a': expected a pattern"},
+    {"module_patterns = 1\n", "'module_patterns' must be a table"},
 };
 
 static void mistakes_name_place_and_remedy(void **state)
@@ -722,6 +773,8 @@ int main(void)
         cmocka_unit_test(defaults_hold_where_nothing_is_said),
         cmocka_unit_test(intervals_have_units),
         cmocka_unit_test(auto_takes_what_can_compute),
+        cmocka_unit_test(step_scheduled_form_is_read),
+        cmocka_unit_test(coefficients_can_be_pinned),
         cmocka_unit_test(mistakes_name_place_and_remedy),
         cmocka_unit_test(contradictions_are_found),
         cmocka_unit_test(all_mistakes_come_at_once_in_order),
