@@ -483,7 +483,6 @@ thaw_status trainer_create(trainer **out, job *j)
     t->saved_iteration = t->evaluated_iteration = -1;
     t->saved_at = os()->monotonic();
     find_total(t);
-    loading.seed = (uint64_t)j->recipe->seed;
     THAW_TRY(loader_create(&t->loader, j->train, &loading));
     *out = t;
     t = NULL;
