@@ -80,6 +80,42 @@ static void test_exists(void **state)
     check_folder_remove(folder);
 }
 
+/* Another process makes the name between our look and our rename. */
+static int rename_after_rival(int old_dir, const char *old_path, int new_dir, const char *new_path)
+{
+    CHECK(os_posix.mkdir(new_dir, new_path, 0755) == 0);
+    return os_posix.rename_new(old_dir, old_path, new_dir, new_path);
+}
+
+/* The same with a rename that replaces: an empty folder does not stop it. */
+static int replace_after_rival(int old_dir, const char *old_path, int new_dir, const char *new_path)
+{
+    CHECK(os_posix.mkdir(new_dir, new_path, 0755) == 0);
+    return os_posix.rename(old_dir, old_path, new_dir, new_path);
+}
+
+static void test_rival(void **state)
+{
+    static os_table table;
+    char *folder = check_folder();
+
+    (void)state;
+    table = os_posix;
+    table.rename_new = rename_after_rival;
+    os_install(&table);
+    CHECK_ERROR(saving_commit(folder, 1), THAW_E_CREATE, "exists already");
+    os_install(NULL);
+    CHECK_INT(saving_count(folder, ".tmp"), 0);
+    CHECK_INT(saving_count(check_path(folder, "step-000001"), ""), 0);
+
+    /* the test is tested: only the exclusive rename keeps them apart */
+    table.rename_new = replace_after_rival;
+    os_install(&table);
+    CHECK_OK(saving_commit(folder, 2));
+    os_install(NULL);
+    check_folder_remove(folder);
+}
+
 static void test_link(void **state)
 {
     char *folder = check_folder();
@@ -315,15 +351,11 @@ static void test_kill_everywhere(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_commit),
-        cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_exists),
-        cmocka_unit_test(test_link),
-        cmocka_unit_test(test_room),
-        cmocka_unit_test(test_faults),
-        cmocka_unit_test(test_faults_for_ever),
-        cmocka_unit_test(test_out_of_memory),
-        cmocka_unit_test(test_kill_everywhere),
+        cmocka_unit_test(test_commit),        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_exists),        cmocka_unit_test(test_rival),
+        cmocka_unit_test(test_link),          cmocka_unit_test(test_room),
+        cmocka_unit_test(test_faults),        cmocka_unit_test(test_faults_for_ever),
+        cmocka_unit_test(test_out_of_memory), cmocka_unit_test(test_kill_everywhere),
     };
 
     saving_in_memory();
