@@ -56,6 +56,7 @@ set(THAW_REST_SOURCES
     src/plan/compile.c
     src/plan/dump.c
     src/plan/memplan.c
+    src/plan/order.c
     src/plan/plan_verify.c
     src/plan/prune.c
     src/plan/rewrite.c
@@ -158,6 +159,7 @@ set(THAW_UNIT_TESTS
     plan/test_compile
     plan/test_dump
     plan/test_memplan
+    plan/test_order
     plan/test_plan_verify
     plan/test_prune
     plan/test_rewrite
