@@ -27,6 +27,8 @@ static void add_range(text *t, const recipe_key *row)
 {
     if (row->kind != KEY_INTEGER && row->kind != KEY_NUMBER && row->kind != KEY_COEFFICIENTS)
         return;
+    if (row->least < -9e18)
+        return;
     if (row->most > 9e18) {
         text_add(t, row->above_least ? " > " : " >= ");
         recipe_add_bound(t, row->least);
