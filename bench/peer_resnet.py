@@ -1,0 +1,44 @@
+#!/usr/bin/env python3
+"""Images a second of PyTorch on the network of bench_resnet, at its best setting for processors.
+
+    peer_resnet.py [ARCH [BATCH [SIDE [THREADS [ROUNDS]]]]]      default: resnet50 32 224 2 5
+
+Channels last, gradients set to None, SGD with momentum (foreach where there is one).
+"""
+import os
+import sys
+import time
+
+ARGS = sys.argv[1:] + [None] * 5
+ARCH = ARGS[0] or "resnet50"
+BATCH, SIDE, THREADS, ROUNDS = (
+    int(a or d) for a, d in zip(ARGS[1:5], (32, 224, 2, 5)))
+os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = str(THREADS)
+
+import torch  # noqa: E402
+import torchvision  # noqa: E402
+
+torch.set_num_threads(THREADS)
+torch.manual_seed(1)
+model = getattr(torchvision.models, ARCH)(weights=None)
+model = model.to(memory_format=torch.channels_last).train()
+optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)
+image = torch.rand(BATCH, 3, SIDE, SIDE).to(memory_format=torch.channels_last)
+target = torch.randint(0, 1000, (BATCH,))
+print(f"{ARCH}, batch {BATCH}, {SIDE} x {SIDE}, {THREADS} threads, PyTorch {torch.__version__}")
+
+seconds = []
+for i in range(ROUNDS + 1):
+    start, start_cpu = time.monotonic(), time.process_time()
+    optimizer.zero_grad(set_to_none=True)
+    loss = torch.nn.functional.cross_entropy(model(image), target)
+    loss.backward()
+    optimizer.step()
+    took, cpu = time.monotonic() - start, time.process_time() - start_cpu
+    print(f"round {i}: {took:.3f} s, {BATCH / took:.2f} images/s, {cpu:.3f} processor s, "
+          f"loss {loss.item():.6f}{' (warm-up)' if i == 0 else ''}", flush=True)
+    if i:
+        seconds.append(took)
+if seconds:
+    print(f"mean {BATCH * len(seconds) / sum(seconds):.2f}, "
+          f"best {BATCH / min(seconds):.2f} images/s")
