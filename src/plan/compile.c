@@ -283,22 +283,19 @@ static thaw_status verify(plan_build *b)
 /* ----------------------------------------------------------------------------------------------
  * the table */
 
-static const struct {
-    const char *name;
-    thaw_status (*run)(plan_build *b);
-} pass_table[] = {
-    {"bind", bind},
-    {"modes", thaw__plan_modes},
-    {"results", add_results},
-    {"differentiate", differentiate},
-    {"prune", thaw__plan_prune},
-    {"order", thaw__plan_order},
-    {"in place", thaw__plan_inplace},
-    {"scratch", ask_scratch},
-    {"memory", thaw__plan_memory},
-    {"totals", sum_up},
-    {"digest", take_digest},
-    {"verify", verify},
+static thaw_status (*const pass_table[])(plan_build *b) = {
+    bind,               /* a copy of the graph with sizes */
+    thaw__plan_modes,   /* norms and dropout as the phase asks */
+    add_results,        /* loss and argmax */
+    differentiate,      /* gradients of what trains */
+    thaw__plan_prune,   /* what nobody needs goes */
+    thaw__plan_order,   /* nodes become steps over slots */
+    thaw__plan_inplace, /* results written over what dies */
+    ask_scratch,        /* what executors need beside */
+    thaw__plan_memory,  /* offsets */
+    sum_up,             /* totals and update rows */
+    take_digest,        /* of all that */
+    verify,             /* and does it hold together? */
 };
 
 static thaw_status plan_create(plan **out, const plan_request *r)
@@ -333,7 +330,7 @@ thaw_status plan_compile(plan **out, const plan_request *request)
 
     THAW_TRY(plan_create(&b.plan, request));
     for (size_t i = 0; i < THAW_COUNT(pass_table); i++)
-        THAW_TRY(pass_table[i].run(&b));
+        THAW_TRY(pass_table[i](&b));
     *out = b.plan;
     b.plan = NULL;
 done:
