@@ -124,6 +124,18 @@ typedef struct thaw_phase_options {
     int until_patience;
     double until_min_change;
 } thaw_phase_options;
+#define THAW_PHASE_OPTIONS_INIT                                                                    \
+    {                                                                                              \
+        NULL, THAW_STEPS, 0, THAW_OPTIMIZER_REBUILD, THAW_ON_FREEZE_KEEP, NULL, 0, 0.0             \
+    }
+
+/*
+ * Whether a phase with until_metric ends after the n evaluations made in it so far: the last
+ * until_patience of them did not improve on the best before by more than until_min_change. Smaller
+ * is better for a metric whose name ends in "loss", else larger; a NaN never improves. A program
+ * that gets true records it as a thaw_fired.
+ */
+THAW_API bool thaw_until_reached(const thaw_phase_options *options, const double *value, int n);
 
 THAW_API THAW_MUST_USE thaw_status thaw_schedule_create(thaw_schedule **out, const thaw_tree *tree);
 THAW_API void thaw_schedule_destroy(thaw_schedule *schedule);

@@ -134,16 +134,18 @@ thaw_status thaw__tree_below(const thaw_tree *tree, int module, tree_visit_fn *v
 /*
  * Translate a Python regular expression (the `re` module of CPython 3.11, str patterns) into
  * PCRE2's language, every construct spelled out so that it means the same. prefix gets the text
- * that every match must begin with. Errors: THAW_E_PATTERN when Python would refuse it,
+ * that every match must begin with; *literal tells whether it is the only match. Errors: THAW_E_PATTERN when Python would refuse it,
  * THAW_E_SUPPORT naming the construct we cannot express, THAW_E_LIMIT when nested too deep.
  */
-thaw_status regex_translate(text *out, text *prefix, const char *pattern) THAW_MUST_USE;
+thaw_status regex_translate(text *out, text *prefix, bool *literal,
+                            const char *pattern) THAW_MUST_USE;
 
 /* A compiled pattern. */
 typedef struct name_pattern name_pattern;
 thaw_status pattern_compile(name_pattern **out, const char *python) THAW_MUST_USE;
 thaw_status pattern_compile_engine(name_pattern **out, const char *pcre2) THAW_MUST_USE;
 void pattern_destroy(name_pattern *p);
+const char *pattern_only_match(const name_pattern *p); /* NULL: there may be several */
 
 /* Whether the whole name matches. THAW_E_LIMIT when the effort exceeds a fixed bound. */
 thaw_status pattern_match(bool *out, const name_pattern *p, const char *name) THAW_MUST_USE;
@@ -306,7 +308,10 @@ struct thaw_schedule {
     } * alias;
     schedule_problem *problem;
     phase_state state; /* scratch of the fold */
-    effect_entry *effects, *latest;
+    effect_entry *effects;
+    effect_entry *latest; /* given out last; holds in [latest_begin, latest_end) */
+    int64_t latest_begin, latest_end;
+    uint64_t latest_fired;
 };
 
 /* What thaw_schedule_seal found wrong, one by one, for who wants to add where it stands. */

@@ -269,49 +269,75 @@ static uint64_t mix(uint64_t h, int64_t value)
     return (h ^ (uint64_t)value) * UINT64_C(0x9E3779B97F4A7C15) + 1;
 }
 
-/* Everything the fold depends on: where phases began, and how many stages were reached of how many
- * there are. */
-static uint64_t key_of(int *phase, int *n_stages, const thaw_schedule *s,
-                       const thaw_progress *progress)
-{
-    uint64_t h = mix(HASH_INIT, s->n_stages);
-    int64_t begin = 0, end;
+/* Where the fold stands: the phase, the stages reached, and for how long that is so. */
+typedef struct position {
+    int phase, n_stages;
+    int64_t begin, end; /* iterations at which it is the same */
+    uint64_t key;       /* of everything the fold depends on */
+} position;
 
-    *phase = 0;
+static position locate(const thaw_schedule *s, const thaw_progress *progress)
+{
+    position at = {.begin = INT64_MIN, .end = INT64_MAX, .key = mix(HASH_INIT, s->n_stages)};
+    int64_t begin = 0;
+
     for (int i = 1; i < s->n_phases; i++) {
-        end = thaw__phase_end(s, progress, i - 1, begin);
-        if (end > progress->iteration)
+        const int64_t end = thaw__phase_end(s, progress, i - 1, begin);
+
+        if (end > progress->iteration) {
+            at.end = end;
             break;
-        h = mix(h, end);
-        begin = end;
-        *phase = i;
+        }
+        at.key = mix(at.key, end);
+        at.begin = begin = end;
+        at.phase = i;
     }
-    *n_stages = 0;
-    while (*n_stages < s->n_stages && s->stage[*n_stages].start <= progress->iteration)
-        ++*n_stages;
-    return mix(mix(h, *phase), *n_stages);
+    while (at.n_stages < s->n_stages && s->stage[at.n_stages].start <= progress->iteration) {
+        at.begin = THAW_MAX(at.begin, s->stage[at.n_stages].start);
+        at.n_stages++;
+    }
+    if (at.n_stages < s->n_stages)
+        at.end = THAW_MIN(at.end, s->stage[at.n_stages].start);
+    at.key = mix(mix(at.key, at.phase), at.n_stages);
+    return at;
+}
+
+static uint64_t fired_key(const thaw_progress *progress)
+{
+    uint64_t h = mix(HASH_INIT, progress->n_fired);
+
+    for (int i = 0; i < progress->n_fired; i++)
+        h = mix(mix(h, progress->fired[i].phase), progress->fired[i].iteration);
+    return h;
 }
 
 thaw_status thaw_schedule_effect(const thaw_effect **out, thaw_schedule *s,
                                  const thaw_progress *progress)
 {
-    int phase, n_stages;
-    effect_entry *found = s->latest;
-    uint64_t key;
+    const uint64_t fired = fired_key(progress);
+    effect_entry *found = s->effects;
+    position at;
 
     if (!s->sealed)
         return thaw_fail(THAW_E_USAGE, "the schedule is not sealed");
-    key = key_of(&phase, &n_stages, s, progress);
-    if (!found || found->key != key)
-        for (found = s->effects; found && found->key != key;)
-            found = found->next;
+    if (s->latest && fired == s->latest_fired && progress->iteration >= s->latest_begin &&
+        progress->iteration < s->latest_end) {
+        *out = &s->latest->effect;
+        return THAW_OK;
+    }
+    at = locate(s, progress);
+    while (found && found->key != at.key)
+        found = found->next;
     if (!found) {
-        THAW_CHECK(make(&found, s, progress, phase, n_stages));
-        found->key = key;
+        THAW_CHECK(make(&found, s, progress, at.phase, at.n_stages));
+        found->key = at.key;
         found->next = s->effects;
         s->effects = found;
     }
     s->latest = found;
+    s->latest_begin = at.begin;
+    s->latest_end = at.end;
+    s->latest_fired = fired;
     *out = &found->effect;
     return THAW_OK;
 }

@@ -20,6 +20,7 @@
 struct name_pattern {
     char *python;
     text prefix;
+    bool literal; /* the prefix is the only match */
     pcre2_general_context *general;
     pcre2_match_context *context;
     pcre2_match_data *data;
@@ -120,9 +121,11 @@ thaw_status pattern_compile(name_pattern **out, const char *python)
 {
     thaw_status status = THAW_OK;
     text translated = TEXT_INIT, prefix = TEXT_INIT;
+    bool literal;
 
-    THAW_TRY(regex_translate(&translated, &prefix, python));
+    THAW_TRY(regex_translate(&translated, &prefix, &literal, python));
     THAW_TRY(compile(out, python, translated.data ? translated.data : "", &prefix));
+    (*out)->literal = literal;
 done:
     text_done(&prefix);
     text_done(&translated);
@@ -150,15 +153,21 @@ void pattern_destroy(name_pattern *p)
     thaw__free(p);
 }
 
+const char *pattern_only_match(const name_pattern *p)
+{
+    return !p->literal ? NULL : p->prefix.data ? p->prefix.data : "";
+}
+
 thaw_status pattern_match(bool *out, const name_pattern *p, const char *name)
 {
-    const size_t n = strlen(name);
+    size_t n;
     int code;
 
     if (p->prefix.length && strncmp(name, p->prefix.data, p->prefix.length) != 0) {
         *out = false;
         return THAW_OK;
     }
+    n = strlen(name);
     if (n > NAME_MOST)
         return thaw_fail(THAW_E_LIMIT, "a name of %zu bytes is too long to match", n);
     code = pcre2_match(p->code, (PCRE2_SPTR)name, n, 0, PCRE2_NO_UTF_CHECK, p->data, p->context);

@@ -654,6 +654,7 @@ static thaw_status parse_special(regex_parser *p, regex_sequence *s, uint32_t c,
         put_other(p, s, REGEX_OTHER, 1, 1);
         return THAW_OK;
     case '^':
+        p->prefix_open = false;
         put_at(p, s, "\\A", "(?:\\A|(?<=\\x{a}))");
         return THAW_OK;
     case '$':
@@ -735,7 +736,7 @@ static thaw_status decode(regex_parser *p, const char *pattern)
     return THAW_OK;
 }
 
-thaw_status regex_translate(text *out, text *prefix, const char *pattern)
+thaw_status regex_translate(text *out, text *prefix, bool *literal, const char *pattern)
 {
     thaw_status status = THAW_OK;
     regex_sequence whole;
@@ -757,6 +758,7 @@ thaw_status regex_translate(text *out, text *prefix, const char *pattern)
         status = thaw_fail(THAW_E_NOMEM, "out of memory for pattern '%s'", pattern);
     if (prefix->data)
         prefix->data[prefix->length] = '\0';
+    *literal = p.prefix_open;
 done:
     name_map_done(&p.names);
     thaw__free(p.group);

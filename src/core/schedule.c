@@ -7,6 +7,7 @@
 #include "core/core.h"
 
 #include <math.h>
+#include <string.h>
 
 thaw_status thaw_schedule_create(thaw_schedule **out, const thaw_tree *tree)
 {
@@ -288,6 +289,28 @@ void thaw_schedule_phase_span(int64_t *begin, int64_t *end, const thaw_schedule 
 {
     *begin = thaw__phase_begin(s, progress, phase);
     *end = thaw__phase_end(s, progress, phase, *begin);
+}
+
+bool thaw_until_reached(const thaw_phase_options *options, const double *value, int n)
+{
+    const size_t length = options->until_metric ? strlen(options->until_metric) : 0;
+    const bool smaller = length >= 4 && !strcmp(options->until_metric + length - 4, "loss");
+    double best = 0;
+    int stale = 0;
+    bool any = false;
+
+    for (int i = 0; i < n; i++) {
+        const double gain = smaller ? best - value[i] : value[i] - best;
+
+        if (isfinite(value[i]) && (!any || gain > options->until_min_change)) {
+            best = value[i];
+            any = true;
+            stale = 0;
+        } else {
+            stale++;
+        }
+    }
+    return options->until_metric && stale >= options->until_patience;
 }
 
 /* An edit is recorded after sealing, so it is resolved at once. */

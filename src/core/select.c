@@ -32,50 +32,64 @@ static thaw_status fail_no_match(const thaw_tree *t, const char *pattern)
     return status;
 }
 
-thaw_status thaw__select_one(bool *chosen, const thaw_tree *t, const char *python)
+static int find_layer(const thaw_tree *t, const char *path)
 {
-    thaw_status status = THAW_OK;
-    name_pattern *compiled = NULL;
-    const int exact = name_map_get(&t->modules, python);
-    bool any = exact > 0 && t->module[exact].layer && !strcmp(t->module[exact].path, python);
+    const int m = name_map_get(&t->modules, path);
 
-    status = pattern_compile(&compiled, python);
-    if (status != THAW_OK) {
-        /* a name such as "proj[0" is no expression, yet it is a name */
-        if (!any || status == THAW_E_NOMEM)
-            return status;
-        chosen[exact] = true;
-        return THAW_OK;
-    }
-    if (any)
-        chosen[exact] = true;
-    for (int m = 1; m < t->n_modules; m++) {
+    return m > 0 && t->module[m].layer && !strcmp(t->module[m].path, path) ? m : -1;
+}
+
+/* *any: whether any layer matches, chosen before or not. */
+static thaw_status match_layers(bool *chosen, bool *any, const thaw_tree *t,
+                                const name_pattern *compiled)
+{
+    const char *only = pattern_only_match(compiled);
+    const int single = only ? find_layer(t, only) : -1;
+
+    if (single >= 0)
+        *any = chosen[single] = true;
+    for (int m = 1; m < t->n_modules && !only; m++) {
         bool hit = false;
 
-        if (!t->module[m].layer || chosen[m])
+        if (!t->module[m].layer || (chosen[m] && *any))
             continue;
-        THAW_TRY(pattern_match(&hit, compiled, t->module[m].path));
-        chosen[m] = hit;
-        any = any || hit;
+        THAW_CHECK(pattern_match(&hit, compiled, t->module[m].path));
+        chosen[m] = chosen[m] || hit;
+        *any = *any || hit;
     }
-    /* hits of earlier patterns were left out above */
-    for (int m = 1; !any && m < t->n_modules; m++)
-        if (chosen[m] && t->module[m].layer)
-            THAW_TRY(pattern_match(&any, compiled, t->module[m].path));
-    if (!any)
+    return THAW_OK;
+}
+
+/* SPEC A3.6: a name such as "proj[0]" selects itself, whatever it is as an expression. */
+thaw_status thaw__select_one(bool *chosen, const thaw_tree *t, const char *python)
+{
+    const int exact = find_layer(t, python);
+    name_pattern *compiled = NULL;
+    bool any = exact > 0;
+    thaw_status status = pattern_compile(&compiled, python);
+
+    if (status == THAW_OK)
+        status = match_layers(chosen, &any, t, compiled);
+    else if (any && status != THAW_E_NOMEM)
+        status = THAW_OK;
+    if (status == THAW_OK && exact > 0)
+        chosen[exact] = true;
+    if (status == THAW_OK && !any)
         status = fail_no_match(t, python);
-done:
     pattern_destroy(compiled);
     return status;
 }
 
 thaw_status selection_take(selection *out, const thaw_tree *t, const bool *chosen)
 {
-    int *module = thaw__new((size_t)t->n_modules, sizeof(*module));
-    int n = 0;
+    int *module, n = 0;
 
+    for (int m = 1; m < t->n_modules; m++)
+        n += chosen[m];
+    module = thaw__new((size_t)n, sizeof(*module));
     if (!module)
-        return thaw_fail(THAW_E_NOMEM, "out of memory for %d layers", t->n_modules);
+        return thaw_fail(THAW_E_NOMEM, "out of memory for %d layers", n);
+    n = 0;
     for (int m = 1; m < t->n_modules; m++)
         if (chosen[m])
             module[n++] = m;
