@@ -47,6 +47,7 @@ set(THAW_REST_SOURCES
     src/ckpt/checkpoint.c
     src/ckpt/lock.c
     src/ckpt/manifest.c
+    src/ckpt/mark.c
     src/ckpt/retain.c
     src/ckpt/safetensors.c
     src/ckpt/safetensors_write.c
@@ -149,6 +150,7 @@ set(THAW_UNIT_TESTS
     ckpt/test_checkpoint
     ckpt/test_lock
     ckpt/test_manifest
+    ckpt/test_mark
     ckpt/test_powerloss
     ckpt/test_retain
     ckpt/test_safetensors

@@ -37,6 +37,7 @@ typedef struct output {
     int fd;
     const char *name;
     sha256 *whole;
+    mark mark;
     uint64_t size;
 } output;
 
@@ -44,6 +45,7 @@ static thaw_status put(output *o, const void *data, size_t n)
 {
     THAW_CHECK(os_write_all(o->fd, data, n, o->name));
     sha256_add(o->whole, data, n);
+    mark_add(&o->mark, data, n);
     o->size += n;
     return THAW_OK;
 }
@@ -59,12 +61,14 @@ static thaw_status put_bytes(output *o, manifest_file *row, const ckpt_file *f)
 
 static thaw_status put_tensor(output *o, manifest_tensor *row, const st_source *s)
 {
+    mark m = mark_begin();
     size_t bytes = 0;
 
     THAW_CHECK(shape_bytes(&bytes, &s->shape, s->dtype));
     THAW_CHECK(put(o, s->data, bytes));
+    mark_add(&m, s->data, bytes);
+    mark_end(row->mark, &m);
     row->name = s->name;
-    sha256_hex(row->sha256, s->data, bytes);
     return THAW_OK;
 }
 
@@ -115,7 +119,7 @@ static thaw_status write_file(commit *c, manifest_file *row, const ckpt_file *f,
                               thaw_status (*content)(output *, manifest_file *, const ckpt_file *))
 {
     thaw_status status = THAW_OK;
-    output o = {.fd = -1, .name = f->name};
+    output o = {.fd = -1, .name = f->name, .mark = mark_begin()};
 
     THAW_CHECK(sha256_begin(&o.whole));
     o.fd = os_open_at(c->fd, f->name, NEW_FILE, 0644);
@@ -125,6 +129,7 @@ static thaw_status write_file(commit *c, manifest_file *row, const ckpt_file *f,
     }
     THAW_TRY(content(&o, row, f));
     THAW_TRY(os_sync(o.fd, f->name));
+    mark_end(row->mark, &o.mark);
     row->size = o.size;
 done:
     sha256_end(status == THAW_OK ? row->sha256 : NULL, o.whole);
@@ -141,7 +146,7 @@ static thaw_status digest_linked(manifest_file *row, const ckpt_file *f)
     int fd = -1;
 
     THAW_CHECK(os_open_file(&fd, &size, f->link));
-    THAW_TRY(ckpt_digest_range(row->sha256, fd, 0, (size_t)size, f->link));
+    THAW_TRY(ckpt_digest_range(row->sha256, row->mark, fd, 0, (size_t)size, f->link));
     row->size = (uint64_t)size;
 done:
     os_close(fd);
@@ -247,7 +252,7 @@ static thaw_status check_absent(const commit *c)
         return thaw_fail(THAW_E_NOMEM, "out of memory saving '%s'", c->name);
     if (kind == OS_ABSENT)
         return THAW_OK;
-    if (kind == OS_FOLDER && ckpt_verify_id(c->folder, c->id, true) == THAW_E_CORRUPT) {
+    if (kind == OS_FOLDER && ckpt_verify_id(c->folder, c->id, CKPT_DIGESTS) == THAW_E_CORRUPT) {
         os_random_name(random);
         (void)snprintf(aside, sizeof aside, "%s.bad-%s", c->name, strchr(random, '-') + 1);
         if (os()->rename_new(c->folder_fd, c->name, c->folder_fd, aside) == 0)

@@ -1,5 +1,6 @@
 /*
- * manifest - what a checkpoint claims to hold: each file's size and SHA-256, each tensor's SHA-256.
+ * manifest - what a checkpoint claims to hold: each file's size, SHA-256 and mark, each tensor's
+ * mark.
  *
  * The text ends with the digest of all that stands before it, so that no flipped bit of the
  * manifest itself goes unnoticed. It is JSON for people and other programs; we read back only what
@@ -31,12 +32,12 @@ void manifest_add(text *t, const manifest_file *f, bool first)
 {
     text_add(t, first ? "\n" : ",\n");
     text_add_json_string(t, f->name);
-    text_addf(t, ":{\"size\":%llu,\"sha256\":\"%s\",\"tensors\":{", (unsigned long long)f->size,
-              f->sha256);
+    text_addf(t, ":{\"size\":%llu,\"sha256\":\"%s\",\"mark\":\"%s\",\"tensors\":{",
+              (unsigned long long)f->size, f->sha256, f->mark);
     for (int i = 0; i < f->n_tensors; i++) {
         text_add(t, i ? ",\n" : "\n");
         text_add_json_string(t, f->tensor[i].name);
-        text_addf(t, ":\"%s\"", f->tensor[i].sha256);
+        text_addf(t, ":\"%s\"", f->tensor[i].mark);
     }
     text_add(t, "}}");
 }
@@ -93,11 +94,12 @@ static thaw_status end_of_members(reader *r)
     return more ? thaw_fail(THAW_E_DATA, "more members than there should be") : THAW_OK;
 }
 
-static thaw_status scan_digest(char out[65], reader *r)
+/* That many hexadecimal digits. */
+static thaw_status scan_digits(char *out, size_t n, reader *r)
 {
-    THAW_CHECK(scan_string(out, 65, &r->scan));
-    if (strspn(out, "0123456789abcdef") != 64)
-        return thaw_fail(THAW_E_DATA, "'%s' is no SHA-256 digest", out);
+    THAW_CHECK(scan_string(out, n + 1, &r->scan));
+    if (strspn(out, "0123456789abcdef") != n)
+        return thaw_fail(THAW_E_DATA, "'%s' is not %zu hexadecimal digits", out, n);
     return THAW_OK;
 }
 
@@ -129,12 +131,12 @@ static thaw_status scan_tensors(reader *r, manifest_file *f)
         }
         THAW_TRY(thaw__reserve(&tensor, &capacity, (size_t)n + 1, sizeof *tensor));
         THAW_TRY(scan_name(&tensor[n].name, r));
-        THAW_TRY(scan_digest(tensor[n].sha256, r));
+        THAW_TRY(scan_digits(tensor[n].mark, 16, r));
         n++;
     }
     f->tensor = region_alloc(r->m->region, (size_t)n, sizeof *tensor);
     if (!f->tensor) {
-        status = thaw_fail(THAW_E_NOMEM, "out of memory for %d digests", n);
+        status = thaw_fail(THAW_E_NOMEM, "out of memory for %d tensors", n);
         goto done;
     }
     if (n > 0)
@@ -162,7 +164,9 @@ static thaw_status scan_file(reader *r)
     THAW_CHECK(next_member(r, "size"));
     THAW_CHECK(scan_integer(&f.size, &r->scan));
     THAW_CHECK(next_member(r, "sha256"));
-    THAW_CHECK(scan_digest(f.sha256, r));
+    THAW_CHECK(scan_digits(f.sha256, 64, r));
+    THAW_CHECK(next_member(r, "mark"));
+    THAW_CHECK(scan_digits(f.mark, 16, r));
     THAW_CHECK(next_member(r, "tensors"));
     THAW_CHECK(scan_tensors(r, &f));
     THAW_CHECK(end_of_members(r));

@@ -97,23 +97,31 @@ thaw_status ckpt_list(ckpt_id **out, int *n, const char *folder)
 /* ----------------------------------------------------------------------------------------------
  * verifying */
 
-thaw_status ckpt_digest_range(char out[65], int fd, size_t begin, size_t n, const char *name)
+thaw_status ckpt_digest_range(char sha[65], char mark_out[17], int fd, size_t begin, size_t n,
+                              const char *name)
 {
     thaw_status status = THAW_OK;
     char *buffer = thaw__alloc(THAW_MAX(THAW_MIN(n, PIECE_BYTES), 1));
+    mark m = mark_begin();
     sha256 *h = NULL;
     size_t piece;
 
     if (!buffer)
         return thaw_fail(THAW_E_NOMEM, "out of memory reading '%s'", name);
-    THAW_TRY(sha256_begin(&h));
+    if (sha)
+        THAW_TRY(sha256_begin(&h));
     for (size_t at = 0; at < n; at += piece) {
         piece = THAW_MIN(n - at, PIECE_BYTES);
         THAW_TRY(os_pread_all(fd, buffer, piece, (int64_t)(begin + at), name));
-        sha256_add(h, buffer, piece);
+        if (sha)
+            sha256_add(h, buffer, piece);
+        if (mark_out)
+            mark_add(&m, buffer, piece);
     }
+    if (mark_out)
+        mark_end(mark_out, &m);
 done:
-    sha256_end(status == THAW_OK ? out : NULL, h);
+    sha256_end(status == THAW_OK ? sha : NULL, h);
     thaw__free(buffer);
     return status;
 }
@@ -123,7 +131,7 @@ static thaw_status blame_tensor(const manifest_file *f, const char *path)
 {
     thaw_status status = THAW_OK;
     st_file *st = NULL;
-    char digest[65];
+    char found[17];
 
     if (f->n_tensors == 0)
         return thaw_fail(THAW_E_CORRUPT, "'%s' is damaged: its SHA-256 is not the manifest's",
@@ -138,8 +146,8 @@ static thaw_status blame_tensor(const manifest_file *f, const char *path)
                                f->tensor[i].name);
             goto done;
         }
-        THAW_TRY(ckpt_digest_range(digest, st->fd, e->begin, e->bytes, path));
-        if (strcmp(digest, f->tensor[i].sha256) != 0) {
+        THAW_TRY(ckpt_digest_range(NULL, found, st->fd, e->begin, e->bytes, path));
+        if (strcmp(found, f->tensor[i].mark) != 0) {
             status = thaw_fail(THAW_E_CORRUPT, "'%s' is damaged in tensor '%s'", path, e->name);
             goto done;
         }
@@ -150,11 +158,11 @@ done:
     return status;
 }
 
-static thaw_status verify_file(const char *folder, const manifest_file *f, bool in_full)
+static thaw_status verify_file(const char *folder, const manifest_file *f, ckpt_care care)
 {
     thaw_status status = THAW_OK;
     char *path = os_path(folder, f->name);
-    char digest[65];
+    char sha[65], found[17];
     int64_t size = 0;
     int fd = -1;
 
@@ -170,10 +178,11 @@ static thaw_status verify_file(const char *folder, const manifest_file *f, bool 
                            (long long)size, (unsigned long long)f->size);
         goto done;
     }
-    if (!in_full)
+    if (care == CKPT_SIZES)
         goto done;
-    THAW_TRY(ckpt_digest_range(digest, fd, 0, (size_t)size, path));
-    if (strcmp(digest, f->sha256) != 0)
+    THAW_TRY(
+        ckpt_digest_range(care == CKPT_DIGESTS ? sha : NULL, found, fd, 0, (size_t)size, path));
+    if (strcmp(found, f->mark) != 0 || (care == CKPT_DIGESTS && strcmp(sha, f->sha256) != 0))
         status = blame_tensor(f, path);
 done:
     os_close(fd);
@@ -181,7 +190,7 @@ done:
     return status;
 }
 
-static thaw_status verify(const char *path, const ckpt_id *called, bool in_full)
+static thaw_status verify(const char *path, const ckpt_id *called, ckpt_care care)
 {
     thaw_status status = THAW_OK;
     manifest *m = NULL;
@@ -194,7 +203,7 @@ static thaw_status verify(const char *path, const ckpt_id *called, bool in_full)
         goto done;
     }
     for (int i = 0; i < m->n; i++)
-        THAW_TRY(verify_file(path, &m->file[i], in_full));
+        THAW_TRY(verify_file(path, &m->file[i], care));
 done:
     manifest_destroy(m);
     return status;
@@ -202,17 +211,17 @@ done:
 
 thaw_status ckpt_verify(const char *path)
 {
-    return verify(path, NULL, true);
+    return verify(path, NULL, CKPT_DIGESTS);
 }
 
-thaw_status ckpt_verify_id(const char *folder, ckpt_id id, bool in_full)
+thaw_status ckpt_verify_id(const char *folder, ckpt_id id, ckpt_care care)
 {
     char *path = ckpt_path(folder, id);
     thaw_status status;
 
     if (!path)
         return thaw_fail(THAW_E_NOMEM, "out of memory verifying '%s'", folder);
-    status = verify(path, &id, in_full);
+    status = verify(path, &id, care);
     thaw__free(path);
     return status;
 }
@@ -239,7 +248,7 @@ thaw_status ckpt_newest(ckpt_id *out, text *skipped, const char *folder)
 
     THAW_CHECK(ckpt_list(&id, &n, folder));
     for (int i = 0; i < n; i++) {
-        status = ckpt_verify_id(folder, id[i], true);
+        status = ckpt_verify_id(folder, id[i], CKPT_DIGESTS);
         if (status == THAW_OK)
             *out = id[i];
         if (status == THAW_OK || status == THAW_E_NOMEM)

@@ -3,13 +3,14 @@
  */
 #include "saving.h"
 
+#define MARK  "0123456789abcdef"
 #define ZEROS "0000000000000000000000000000000000000000000000000000000000000000"
 
 static void test_round_trip(void **state)
 {
-    manifest_tensor tensors[] = {{"a\"b", ZEROS}, {"c", ZEROS}};
-    const manifest_file files[] = {{"m.safetensors", 123, ZEROS, tensors, 2},
-                                   {"x.json", 0, ZEROS, NULL, 0}};
+    manifest_tensor tensors[] = {{"a\"b", MARK}, {"c", MARK}};
+    const manifest_file files[] = {{"m.safetensors", 123, ZEROS, MARK, tensors, 2},
+                                   {"x.json", 0, ZEROS, MARK, NULL, 0}};
     char *folder = check_folder(), digest[65];
     manifest *m = NULL;
     text t = TEXT_INIT;
@@ -68,14 +69,14 @@ static const struct {
     {"{\"format\":1,\"step\":1,\"edit\":0,\"files\":{\"MANIFEST.json\":{", THAW_E_CORRUPT,
      "'MANIFEST.json' cannot be a file of a checkpoint"},
     {"{\"format\":1,\"step\":1,\"edit\":0,\"files\":{\"a\":{\"size\":1,\"sha256\":\"00\"",
-     THAW_E_CORRUPT, "'00' is no SHA-256 digest"},
+     THAW_E_CORRUPT, "'00' is not 64 hexadecimal digits"},
     {"{\"format\":1,\"step\":1,\"edit\":0,\"files\":{\"a\":{\"size\":1,\"sha256\":\"" ZEROS "0\"",
      THAW_E_CORRUPT, "a string longer than 64 bytes"},
     {"{\"format\":1,\"step\":1,\"edit\":0,\"files\":{\"a\":{\"size\":1,\"sha256\":\"" ZEROS
-     "\",\"tensors\":{}},\"a\":{",
+     "\",\"mark\":\"" MARK "\",\"tensors\":{}},\"a\":{",
      THAW_E_CORRUPT, "'a' is listed twice"},
     {"{\"format\":1,\"step\":1,\"edit\":0,\"files\":{\"a\":{\"size\":1,\"sha256\":\"" ZEROS
-     "\",\"tensors\":{},\"x\":1}",
+     "\",\"mark\":\"" MARK "\",\"tensors\":{},\"x\":1}",
      THAW_E_CORRUPT, "more members than there should be"},
     {"{\"format\":1,\"step\":1,\"edit\":0,\"files\":{},\"x\":1,", THAW_E_CORRUPT,
      "'x' where 'self' should come"},

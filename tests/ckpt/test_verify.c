@@ -212,6 +212,18 @@ static void test_digest(void **state)
     check_folder_remove(folder);
 }
 
+/* What the first format looked like stays readable. */
+static void test_first_format(void **state)
+{
+    static const char folder[] = THAW_TEST_DIR "/ckpt/format-1";
+    ckpt_id newest = {0, 0};
+
+    (void)state;
+    CHECK_OK(ckpt_newest(&newest, NULL, folder));
+    CHECK_INT(newest.step, 7);
+    CHECK(saving_is_right(folder, 7));
+}
+
 /* ----------------------------------------------------------------------------------------------
  * the newest */
 
@@ -302,15 +314,11 @@ static void test_failing(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_names),
-        cmocka_unit_test(test_list),
-        cmocka_unit_test(test_every_bit),
-        cmocka_unit_test(test_tensor_named),
-        cmocka_unit_test(test_lacking_and_cut),
-        cmocka_unit_test(test_renamed),
-        cmocka_unit_test(test_digest),
-        cmocka_unit_test(test_newest),
-        cmocka_unit_test(test_none),
+        cmocka_unit_test(test_names),           cmocka_unit_test(test_list),
+        cmocka_unit_test(test_every_bit),       cmocka_unit_test(test_tensor_named),
+        cmocka_unit_test(test_lacking_and_cut), cmocka_unit_test(test_renamed),
+        cmocka_unit_test(test_digest),          cmocka_unit_test(test_first_format),
+        cmocka_unit_test(test_newest),          cmocka_unit_test(test_none),
         cmocka_unit_test(test_failing),
     };
 

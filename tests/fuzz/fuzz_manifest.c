@@ -35,7 +35,7 @@ static void check(const manifest *m)
         require(ckpt_name_valid(m->file[i].name), "a name that leads elsewhere");
         require(strlen(m->file[i].sha256) == 64, "a short digest");
         for (int j = 0; j < m->file[i].n_tensors; j++)
-            require(strlen(m->file[i].tensor[j].sha256) == 64, "a short digest");
+            require(strlen(m->file[i].tensor[j].mark) == 16, "a short mark");
     }
 }
 
