@@ -204,7 +204,8 @@ set(THAW_EXAMPLES
     examples/embed-train.c)
 
 # Examples of the control plane alone; built as C and as C++.
-set(THAW_CORE_EXAMPLES)
+set(THAW_CORE_EXAMPLES
+    examples/embed-control.c)
 
 # Benchmarks.
 set(THAW_BENCHES

@@ -30,10 +30,19 @@ endforeach()
 # Programs beside the product: they read files given on the command line.
 foreach(source ${THAW_RUNNERS} ${THAW_BENCHES})
     cmake_path(GET source STEM name)
-    add_executable(${name} ${source})
+    add_executable(${name} ${source} ${THAW_PARTS_${name}})
+    target_include_directories(${name} PRIVATE tests)
     target_compile_definitions(${name} PRIVATE THAW_TEST_DIR="${PROJECT_SOURCE_DIR}/tests")
     target_link_libraries(${name} PRIVATE thaw-internal)
 endforeach()
+
+file(GLOB oracle_runs ${PROJECT_SOURCE_DIR}/tests/oracle/*.json)
+file(GLOB oracle_mlp_runs ${PROJECT_SOURCE_DIR}/tests/oracle/mlp_*.json)
+thaw_add_test(recorded/golden golden_run ${PROJECT_SOURCE_DIR}/tests/golden)
+if(oracle_runs)
+    thaw_add_test(recorded/oracle oracle_run --executor dnn ${oracle_runs})
+    thaw_add_test(recorded/oracle_f64 oracle_run --executor ref --f64 ${oracle_mlp_runs})
+endif()
 
 # Examples see what a user sees. Those of the control plane are built as C++, too, and run.
 foreach(source ${THAW_EXAMPLES})
