@@ -198,7 +198,8 @@ static thaw_status gather_tensors(model_builder *b)
     if (!m->tensor)
         return thaw_fail(THAW_E_NOMEM, "out of memory for the network's %zu tensors", n);
     memcpy(m->tensor, b->params.item, b->params.n * sizeof *m->tensor);
-    memcpy(m->tensor + b->params.n, b->buffers.item, b->buffers.n * sizeof *m->tensor);
+    if (b->buffers.n > 0) /* a network without norms has none, and then no list */
+        memcpy(m->tensor + b->params.n, b->buffers.item, b->buffers.n * sizeof *m->tensor);
     m->n_tensors = (int)n;
     m->n_params = (int)b->params.n;
     return THAW_OK;
