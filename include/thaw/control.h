@@ -179,6 +179,51 @@ THAW_API THAW_MUST_USE thaw_status thaw_schedule_spec(thaw_schedule *schedule, c
 THAW_API THAW_MUST_USE thaw_status thaw_schedule_add_stage(thaw_schedule *schedule,
                                                            int64_t start_step);
 
+/*
+ * A name as a pattern that matches it alone: regular-expression characters behind backslashes. Free
+ * with thaw_text_free.
+ */
+THAW_API THAW_MUST_USE thaw_status thaw_pattern_escape(char **out, const char *name);
+
+/*
+ * How to expand a preset. Zero-initialise, then set what differs; 0 stands for the preset's own
+ * value.
+ *
+ * unit, length  of the whole; divided among the phases, each of which has at least 1
+ * factor        in (0, 1]: rate of the body, or of a block against the one above it
+ * start         freeze-out: share of the length after which the first block freezes, in (0, 1]
+ * every         random-blocks: length of one draw
+ * blocks        random-blocks: how many blocks train at a time beside stem and head
+ * seed          random-blocks: the draw of a phase depends on it and the phase's number alone
+ */
+typedef struct thaw_preset_options {
+    thaw_unit unit;
+    int64_t length;
+    double factor;
+    double start;
+    int64_t every;
+    int blocks;
+    uint64_t seed;
+} thaw_preset_options;
+
+/*
+ * Add the phases of a preset to a schedule that is not sealed. The network's blocks are guessed
+ * from its names: numbered siblings are blocks, what comes before them the stem, the last layer the
+ * head. The phases are ordinary ones and can be printed with thaw_schedule_text.
+ *
+ * Errors: THAW_E_NOMATCH for an unknown name; THAW_E_RANGE; THAW_E_SUPPORT for a network with fewer
+ * than two blocks. After an error some phases may have been added.
+ */
+THAW_API THAW_MUST_USE thaw_status thaw_schedule_preset(thaw_schedule *schedule, const char *name,
+                                                        const thaw_preset_options *options);
+
+/* Name and meaning of preset number i, static storage; returns how many there are. i may be past
+ * the last, and the outputs are untouched then. */
+THAW_API size_t thaw_presets(const char **name, const char **help, size_t i);
+
+/* The phases as [[phase]] tables of a recipe; free with thaw_text_free. */
+THAW_API THAW_MUST_USE thaw_status thaw_schedule_text(char **out, const thaw_schedule *schedule);
+
 /* true (the default): norm layers whose parameters are all frozen run in inference mode. false: as
  * plain PyTorch. */
 THAW_API void thaw_schedule_frozen_norm_eval(thaw_schedule *schedule, bool eval);

@@ -134,8 +134,9 @@ thaw_status thaw__tree_below(const thaw_tree *tree, int module, tree_visit_fn *v
 /*
  * Translate a Python regular expression (the `re` module of CPython 3.11, str patterns) into
  * PCRE2's language, every construct spelled out so that it means the same. prefix gets the text
- * that every match must begin with; *literal tells whether it is the only match. Errors: THAW_E_PATTERN when Python would refuse it,
- * THAW_E_SUPPORT naming the construct we cannot express, THAW_E_LIMIT when nested too deep.
+ * that every match must begin with; *literal tells whether it is the only match. Errors:
+ * THAW_E_PATTERN when Python would refuse it, THAW_E_SUPPORT naming the construct we cannot
+ * express, THAW_E_LIMIT when nested too deep.
  */
 thaw_status regex_translate(text *out, text *prefix, bool *literal,
                             const char *pattern) THAW_MUST_USE;
@@ -167,6 +168,18 @@ thaw_status selection_take(selection *out, const thaw_tree *tree, const bool *ch
 thaw_status thaw__select(selection *out, const thaw_tree *tree, const char *const *patterns,
                          int n) THAW_MUST_USE;
 void selection_done(selection *s);
+
+/* ----------------------------------------------------------------------------------------------
+ * blocks (blocks.c) */
+
+/* Units of a network in order, and the block that each belongs to, from 0 (stem) to n_groups - 1
+ * (head). */
+typedef struct block_list {
+    int *unit, *group; /* [n_units] module numbers; block numbers, rising */
+    int n_units, n_groups;
+} block_list;
+thaw_status thaw__blocks(block_list *out, const thaw_tree *tree) THAW_MUST_USE;
+void block_list_done(block_list *b);
 
 /* ----------------------------------------------------------------------------------------------
  * Python's texts, and JSON (pytext.c, jsonread.c) */

@@ -36,55 +36,68 @@ static void add_range(name_glob *g, uint32_t low, uint32_t high)
     g->range[g->n_ranges++] = (glob_range){low, high};
 }
 
-/* A part of a set between two range hyphens: characters [begin, end) of the body. */
-typedef struct piece {
-    int begin, end;
-    uint32_t last; /* its last character after gluing; the first is code[begin] */
-} piece;
+/* Scratch for the body of one set; each has room for the whole pattern. */
+typedef struct set_scratch {
+    uint32_t *glued;
+    int *cut;
+} set_scratch;
 
 /*
- * The body of a set, code[begin, end), without a leading '!'. Hyphens that make ranges are found as
- * Python does: from the second character on, then three further on. A range that is upside down is
- * deleted together with its ends, and its neighbours are glued, from the last to the first.
+ * The pieces of a body code[begin, end) between range hyphens, a hyphen written as 0, which no
+ * pattern has. Hyphens that make ranges are looked for from the second character on, then three
+ * further on; one at the very end is a member. Returns the length.
  */
-static void compile_body(name_glob *g, const uint32_t *code, int begin, int end, int first,
-                         uint32_t *glued, int *cut)
+static int cut_body(set_scratch *s, const uint32_t *code, int begin, int end)
 {
-    int n = 0, from = begin, k = first, n_cuts = 0;
+    int n = 0, n_cuts = 0, from = begin;
 
-    for (;;) {
-        while (k < end && code[k] != '-')
-            k++;
-        if (k >= end)
-            break;
-        cut[n_cuts++] = k;
-        k += 3;
-    }
-    /* an empty last piece gives its hyphen to the one before */
-    if (n_cuts && cut[n_cuts - 1] == end - 1)
+    for (int k = begin + 1; k < end; k++)
+        if (code[k] == '-') {
+            s->cut[n_cuts++] = k;
+            k += 2;
+        }
+    if (n_cuts && s->cut[n_cuts - 1] == end - 1)
         n_cuts--;
-    /* Glue into text with range hyphens marked as 0, which no pattern has. */
     for (int c = 0; c <= n_cuts; c++) {
-        const int stop = c < n_cuts ? cut[c] : end;
+        const int stop = c < n_cuts ? s->cut[c] : end;
 
         for (int i = from; i < stop; i++)
-            glued[n++] = code[i];
+            s->glued[n++] = code[i];
         if (c < n_cuts)
-            glued[n++] = 0;
+            s->glued[n++] = 0;
         from = stop + 1;
     }
+    return n;
+}
+
+/* A range that is upside down is deleted with both its ends and its neighbours are glued, from the
+ * last to the first. Returns the length that is left. */
+static int drop_empty_ranges(uint32_t *glued, int n)
+{
     for (int i = n - 2; i > 0; i--)
         if (glued[i] == 0 && glued[i - 1] > glued[i + 1]) {
             memmove(glued + i - 1, glued + i + 2, (size_t)(n - i - 2) * sizeof(*glued));
             n -= 3;
             i = THAW_MIN(i, n - 1);
         }
-    for (int i = 0; i < n; i++) {
-        const bool range = i + 2 < n && glued[i + 1] == 0;
+    return n;
+}
 
-        add_range(g, glued[i], range ? glued[i + 2] : glued[i]);
+/* A '!' that gluing has brought to the front negates after all, as in CPython; a range hyphen
+ * behind it is a member then. Returns whether it does. */
+static bool compile_body(name_glob *g, const uint32_t *code, int begin, int end, set_scratch *s)
+{
+    int n = drop_empty_ranges(s->glued, cut_body(s, code, begin, end));
+    const bool negate = begin < end && code[begin - 1] != '!' && n > 0 && s->glued[0] == '!';
+
+    for (int i = negate; i < n; i++) {
+        const uint32_t low = s->glued[i] ? s->glued[i] : '-';
+        const bool range = s->glued[i] && i + 2 < n && s->glued[i + 1] == 0;
+
+        add_range(g, low, range ? s->glued[i + 2] : low);
         i += range ? 2 : 0;
     }
+    return negate;
 }
 
 /* Position of the ']' that closes a set whose body begins at `body`; n when there is none. */
@@ -101,47 +114,19 @@ static int find_close(const uint32_t *code, int n, int body)
     return j;
 }
 
-static void compile_set(name_glob *g, const uint32_t *code, int body, int close, uint32_t *glued,
-                        int *cut)
+static void compile_set(name_glob *g, const uint32_t *code, int body, int close, set_scratch *s)
 {
     const bool negate = code[body] == '!';
-    const int begin = body + negate;
     glob_element *e = &g->element[g->n_elements++];
 
     *e = (glob_element){.kind = ELEMENT_SET, .negate = negate, .range_begin = g->n_ranges};
-    if (begin < close)
-        compile_body(g, code, begin, close, begin + 1, glued, cut);
+    if (body + negate < close && compile_body(g, code, body + negate, close, s))
+        e->negate = true;
     e->range_end = g->n_ranges;
 }
 
-thaw_status glob_compile(name_glob **out, const char *python)
+static void compile_elements(name_glob *g, const uint32_t *code, int n, set_scratch *s)
 {
-    const size_t bytes = strlen(python);
-    thaw_status status = THAW_OK;
-    name_glob *g = NULL;
-    thaw_region *region = NULL;
-    uint32_t *code, *glued;
-    int *cut, n = 0;
-
-    if (!utf8_valid(python))
-        return thaw_fail(THAW_E_PATTERN, "pattern '%s' is not valid UTF-8", python);
-    if (bytes > 100000)
-        return thaw_fail(THAW_E_LIMIT, "a pattern of %zu bytes is too long", bytes);
-    THAW_TRY(region_create(&region));
-    g = region_alloc(region, 1, sizeof(*g));
-    code = region_alloc(region, bytes + 1, sizeof(*code));
-    glued = region_alloc(region, bytes + 1, sizeof(*glued));
-    cut = region_alloc(region, bytes + 1, sizeof(*cut));
-    if (g) {
-        g->element = region_alloc(region, bytes + 1, sizeof(*g->element));
-        g->range = region_alloc(region, bytes + 1, sizeof(*g->range));
-    }
-    if (!g || !code || !glued || !cut || !g->element || !g->range) {
-        status = thaw_fail(THAW_E_NOMEM, "out of memory for pattern '%s'", python);
-        goto done;
-    }
-    for (const char *s = python; *s;)
-        code[n++] = utf8_next(&s);
     for (int i = 0; i < n; i++) {
         const int close = code[i] == '[' ? find_close(code, n, i + 1) : n;
 
@@ -150,11 +135,44 @@ thaw_status glob_compile(name_glob **out, const char *python)
         else if (code[i] == '?')
             g->element[g->n_elements++].kind = ELEMENT_ANY;
         else if (close < n)
-            compile_set(g, code, i + 1, close, glued, cut);
+            compile_set(g, code, i + 1, close, s);
         else
             g->element[g->n_elements++].c = code[i];
         i = close < n ? close : i;
     }
+}
+
+thaw_status glob_compile(name_glob **out, const char *python)
+{
+    const size_t bytes = strlen(python);
+    thaw_status status = THAW_OK;
+    name_glob *g = NULL;
+    thaw_region *region = NULL;
+    set_scratch scratch;
+    uint32_t *code;
+    int n = 0;
+
+    if (!utf8_valid(python))
+        return thaw_fail(THAW_E_PATTERN, "pattern '%s' is not valid UTF-8", python);
+    if (bytes > 10000)
+        return thaw_fail(THAW_E_LIMIT, "a pattern of %zu bytes is too long; 10000 is the most",
+                         bytes);
+    THAW_TRY(region_create(&region));
+    g = region_alloc(region, 1, sizeof(*g));
+    code = region_alloc(region, bytes + 1, sizeof(*code));
+    scratch.glued = region_alloc(region, bytes + 1, sizeof(*scratch.glued));
+    scratch.cut = region_alloc(region, bytes + 1, sizeof(*scratch.cut));
+    if (g) {
+        g->element = region_alloc(region, bytes + 1, sizeof(*g->element));
+        g->range = region_alloc(region, bytes + 1, sizeof(*g->range));
+    }
+    if (!g || !code || !scratch.glued || !scratch.cut || !g->element || !g->range) {
+        status = thaw_fail(THAW_E_NOMEM, "out of memory for pattern '%s'", python);
+        goto done;
+    }
+    for (const char *s = python; *s;)
+        code[n++] = utf8_next(&s);
+    compile_elements(g, code, n, &scratch);
     g->region = region;
     *out = g;
     region = NULL;
