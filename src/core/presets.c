@@ -56,12 +56,6 @@ static thaw_status freeze_groups(expansion *x, int begin, int end)
     return x->n_patterns ? thaw_schedule_freeze(x->schedule, x->pattern, x->n_patterns) : THAW_OK;
 }
 
-static thaw_status unfreeze_groups(expansion *x, int begin, int end)
-{
-    THAW_CHECK(take_groups(x, begin, end));
-    return x->n_patterns ? thaw_schedule_unfreeze(x->schedule, x->pattern, x->n_patterns) : THAW_OK;
-}
-
 static thaw_status set_rate(expansion *x, double coefficient)
 {
     if (!x->n_patterns)
@@ -99,25 +93,64 @@ static int64_t share(const expansion *x, int i, int n)
 
 /* ---- the presets */
 
-static thaw_status linear_probe(expansion *x)
+/* The modules right below the root, the head apart: all of the body, with what containers own. */
+static thaw_status take_body(expansion *x)
 {
-    const int head = x->b.n_groups - 1;
+    const tree_module *module = x->tree->module;
 
-    THAW_CHECK(begin_phase(x, share(x, 0, 2), THAW_OPTIMIZER_REBUILD, "head", 0));
-    THAW_CHECK(freeze_groups(x, 0, head));
-    THAW_CHECK(begin_phase(x, share(x, 1, 2), THAW_OPTIMIZER_REBUILD, "all", 0));
-    THAW_CHECK(unfreeze_groups(x, 0, head));
-    return set_rate(x, x->o.factor);
+    clear_patterns(x);
+    for (int m = 1; m < x->tree->n_modules; m = module[m].end) {
+        bool head = !module[m].layer;
+
+        for (int i = 0; i < x->b.n_units; i++)
+            head = head || (x->b.unit[i] == m && x->b.group[i] == x->b.n_groups - 1);
+        if (!head)
+            THAW_CHECK(add_pattern(x, m));
+    }
+    return THAW_OK;
 }
 
+/* What of the head lies below one of those. */
+static thaw_status take_inner_head(expansion *x)
+{
+    clear_patterns(x);
+    for (int i = 0; i < x->b.n_units; i++)
+        if (x->b.group[i] == x->b.n_groups - 1 && x->tree->module[x->b.unit[i]].parent != 0)
+            THAW_CHECK(add_pattern(x, x->b.unit[i]));
+    return THAW_OK;
+}
+
+static thaw_status begin_with_head(expansion *x, int64_t length)
+{
+    THAW_CHECK(begin_phase(x, length, THAW_OPTIMIZER_REBUILD, "head", 0));
+    THAW_CHECK(take_body(x));
+    THAW_CHECK(thaw_schedule_freeze(x->schedule, x->pattern, x->n_patterns));
+    THAW_CHECK(take_inner_head(x));
+    return x->n_patterns ? thaw_schedule_unfreeze(x->schedule, x->pattern, x->n_patterns) : THAW_OK;
+}
+
+static thaw_status linear_probe(expansion *x)
+{
+    THAW_CHECK(begin_with_head(x, share(x, 0, 2)));
+    THAW_CHECK(begin_phase(x, share(x, 1, 2), THAW_OPTIMIZER_REBUILD, "all", 0));
+    THAW_CHECK(take_body(x));
+    THAW_CHECK(thaw_schedule_unfreeze(x->schedule, x->pattern, x->n_patterns));
+    THAW_CHECK(set_rate(x, x->o.factor));
+    THAW_CHECK(take_inner_head(x));
+    return set_rate(x, 1.0);
+}
+
+/* The last phase thaws by the modules below the root, so that what containers own is not left out.
+ */
 static thaw_status gradual(expansion *x)
 {
     const int n = x->b.n_groups;
 
-    for (int i = 0; i < n; i++) {
-        THAW_CHECK(begin_phase(x, share(x, i, n), THAW_OPTIMIZER_REBUILD, i ? "top" : "head",
-                               i ? i + 1 : 0));
-        THAW_CHECK(i ? unfreeze_groups(x, n - 1 - i, n - i) : freeze_groups(x, 0, n - 1));
+    THAW_CHECK(begin_with_head(x, share(x, 0, n)));
+    for (int i = 1; i < n; i++) {
+        THAW_CHECK(begin_phase(x, share(x, i, n), THAW_OPTIMIZER_REBUILD, "top", i + 1));
+        THAW_CHECK(i < n - 1 ? take_groups(x, n - 1 - i, n - i) : take_body(x));
+        THAW_CHECK(thaw_schedule_unfreeze(x->schedule, x->pattern, x->n_patterns));
     }
     return THAW_OK;
 }
@@ -164,8 +197,8 @@ static thaw_status freeze_out(expansion *x)
         const double share_at = i < n - 1 ? x->o.start + (1 - x->o.start) * i / n : 1;
         const int64_t end = (int64_t)llround(share_at * (double)x->o.length);
 
-        THAW_CHECK(begin_phase(x, THAW_MAX(end - now, 0), THAW_OPTIMIZER_KEEP,
-                               i ? "frozen" : "all", i));
+        THAW_CHECK(
+            begin_phase(x, THAW_MAX(end - now, 0), THAW_OPTIMIZER_KEEP, i ? "frozen" : "all", i));
         if (i)
             THAW_CHECK(freeze_groups(x, i - 1, i));
         now = THAW_MAX(end, now);
@@ -311,7 +344,7 @@ thaw_status thaw_schedule_preset(thaw_schedule *schedule, const char *name,
                            name);
         goto done;
     }
-    x.pattern = thaw__new((size_t)x.b.n_units, sizeof(*x.pattern));
+    x.pattern = thaw__new((size_t)x.tree->n_modules, sizeof(*x.pattern));
     if (!x.pattern) {
         status = thaw_fail(THAW_E_NOMEM, "out of memory for a preset");
         goto done;
