@@ -11,8 +11,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#define BUFFER_BASE 1000000 /* numbers of buffers while the number of parameters is not known yet  \
-                             */
+/* Numbers of buffers start here while the number of parameters is not known yet. */
+#define BUFFER_BASE 1000000
 
 static const char *join(model_builder *b, const char *path, const char *leaf)
 {
