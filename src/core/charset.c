@@ -130,6 +130,10 @@ static thaw_status read_name(uint32_t *value, regex_parser *p)
         THAW_TRY(regex_advance(&t, p));
         utf8_put(&name, t.c);
     }
+    if (name.failed) {
+        status = thaw_fail(THAW_E_NOMEM, "out of memory for pattern '%s'", p->pattern);
+        goto done;
+    }
     if (!open || p->next.end || !name.length) {
         status = regex_fail(p, THAW_E_PATTERN, "a bad \\N{name}");
         goto done;

@@ -1,6 +1,6 @@
 /*
- * regex.h - what the two halves of the regular-expression translator share: regex.c (grammar) and
- * charset.c (characters and sets). For nobody else.
+ * regex.h - what the parts of the regular-expression translator share: regex.c (grammar),
+ * regex_group.c (parentheses) and charset.c (characters and sets). For nobody else.
  */
 #ifndef THAW_CORE_REGEX_H
 #define THAW_CORE_REGEX_H
@@ -21,6 +21,8 @@ enum {
 /* Python's \w: letters, everything numeric, and the underscore. */
 #define REGEX_WORD       "[\\p{L}\\p{N}_]"
 #define REGEX_WORD_ASCII "[0-9A-Z_a-z]"
+
+#define REGEX_NEST_MAX 150
 
 typedef struct regex_token {
     uint32_t c;
@@ -80,6 +82,21 @@ thaw_status regex_fail(const regex_parser *p, thaw_status code, const char *what
 thaw_status regex_advance(regex_token *out, regex_parser *p) THAW_MUST_USE;
 bool regex_at(const regex_parser *p, char c);
 thaw_status regex_accept(bool *hit, regex_parser *p, char c) THAW_MUST_USE;
+
+/* Whether the next token is one of these plain characters. */
+bool regex_next_in(const regex_parser *p, const char *set);
+
+/* An item other than a literal has been written, of that least and greatest width. */
+void regex_put_other(regex_parser *p, regex_sequence *s, regex_kind kind, uint64_t low,
+                     uint64_t high);
+thaw_status regex_parse_sequence(regex_sequence *out, regex_parser *p, bool *verbose,
+                                 bool first) THAW_MUST_USE;
+thaw_status regex_alternatives(regex_sequence *out, regex_parser *p, bool verbose) THAW_MUST_USE;
+
+/* regex_group.c */
+thaw_status regex_put_reference(regex_parser *p, regex_sequence *s, int g) THAW_MUST_USE;
+thaw_status regex_parenthesis(regex_parser *p, regex_sequence *s, bool *verbose,
+                              bool first) THAW_MUST_USE;
 
 /* charset.c */
 thaw_status regex_octal(uint32_t *value, regex_parser *p, int most) THAW_MUST_USE;
