@@ -5,9 +5,33 @@
 #include "train/train.h"
 
 #include <math.h>
+#include <string.h>
+
+/* With a squared error the targets are 1 for the class and 0 for the others: [n, K]. */
+static thaw_status one_hot(const void **out, job *j, const batch *b)
+{
+    const size_t K = (size_t)j->model->config.n_classes, size = dtype_size(j->recipe->real);
+    const size_t room = (size_t)THAW_MAX(b->n, j->recipe->loader.batch) * K;
+
+    if (!j->targets)
+        j->targets = thaw__new(room, size);
+    if (!j->targets)
+        return thaw_fail(THAW_E_NOMEM, "out of memory for the targets of a batch");
+    memset(j->targets, 0, (size_t)b->n * K * size);
+    for (int64_t i = 0; i < b->n; i++) {
+        const size_t at = (size_t)i * K + (size_t)b->labels[i];
+
+        if (j->recipe->real == DTYPE_F64)
+            ((double *)j->targets)[at] = 1;
+        else
+            ((float *)j->targets)[at] = 1;
+    }
+    *out = j->targets;
+    return THAW_OK;
+}
 
 /* Inputs of a plan by number: those of the network, then the targets. */
-static void bind_inputs(const void *input[4], const job *j, const batch *b)
+static thaw_status bind_inputs(const void *input[4], job *j, const batch *b)
 {
     int n = 0;
 
@@ -15,6 +39,7 @@ static void bind_inputs(const void *input[4], const job *j, const batch *b)
     if (j->model->graph->n_inputs > 1)
         input[n++] = b->ids;
     input[n] = b->labels;
+    return j->recipe->loss == OP_MSE ? one_hot(&input[n], j, b) : THAW_OK;
 }
 
 thaw_status run_batch(const plan_entry *e, job *j, const batch *b, bool accumulate)
@@ -25,7 +50,7 @@ thaw_status run_batch(const plan_entry *e, job *j, const batch *b, bool accumula
                                 .seed = (uint64_t)j->recipe->seed,
                                 .epoch = b->epoch};
 
-    bind_inputs(input, j, b);
+    THAW_CHECK(bind_inputs(input, j, b));
     return exec_run(e->session, &args);
 }
 
@@ -34,15 +59,36 @@ double read_scalar(const plan_entry *e, int slot)
     return *(const double *)exec_read(e->session, slot);
 }
 
+/* First greatest of the n outputs of a sample. */
+static int32_t greatest(const void *output, dtype real, size_t row, int64_t n)
+{
+    int32_t best = 0;
+
+    for (int32_t k = 1; k < n; k++) {
+        const size_t at = row * (size_t)n + (size_t)k, was = row * (size_t)n + (size_t)best;
+
+        if (real == DTYPE_F64 ? ((const double *)output)[at] > ((const double *)output)[was]
+                              : ((const float *)output)[at] > ((const float *)output)[was])
+            best = k;
+    }
+    return best;
+}
+
 static void count_hits(eval_sums *sums, int64_t *confusion, const job *j, const plan_entry *e,
                        const batch *b)
 {
-    const int32_t *predicted = exec_read(e->session, e->plan->results.predicted);
+    const plan_results *r = &e->plan->results;
+    const int32_t *predicted = r->predicted >= 0 ? exec_read(e->session, r->predicted) : NULL;
+    const void *output = exec_read(e->session, r->output);
+    const int64_t K = j->model->config.n_classes;
 
     for (int64_t i = 0; i < b->n; i++) {
-        sums->hits += predicted[i] == b->labels[i];
+        const int32_t guess =
+            predicted ? predicted[i] : greatest(output, e->plan->real, (size_t)i, K);
+
+        sums->hits += guess == b->labels[i];
         if (confusion)
-            confusion[b->labels[i] * j->model->config.n_classes + predicted[i]]++;
+            confusion[b->labels[i] * K + guess]++;
     }
     sums->n += b->n;
 }

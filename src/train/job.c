@@ -223,7 +223,7 @@ static thaw_status open_model(job *j, const char *weights)
     THAW_TRY(make_params(j));
     weights_start(j->params, j->model, r);
     if (file)
-        THAW_TRY(weights_load(&j->load_note, j->params, j->model, file));
+        THAW_TRY(weights_load(&j->load_note, j->params, j->model, file, !weights && r->new_head));
 done:
     thaw__free(folder);
     thaw__free(file);
@@ -246,6 +246,32 @@ static thaw_status add_change(thaw_schedule *s, const recipe_change *c)
     return thaw_schedule_coefficient(s, c->coefficient, patterns, c->n_patterns);
 }
 
+/* Every mistake of the schedule, each with its place in the recipe in front. */
+static thaw_status place_problems(const job *j, thaw_status code)
+{
+    const thaw_recipe *r = j->recipe;
+    const schedule_problem *problem;
+    const int n = thaw__schedule_problems(&problem, j->schedule);
+    text all = TEXT_INIT;
+
+    for (int i = 0; i < n; i++) {
+        const schedule_problem *p = &problem[i];
+        const recipe_phase *phase = p->phase >= 0 ? &r->phase[p->phase] : NULL;
+        const recipe_change *c = phase && p->change >= 0 ? &phase->change[p->change] : NULL;
+
+        text_addf(&all, "%s%s:", i ? "\n" : "", r->name);
+        if (c && c->line > 0)
+            text_addf(&all, "%d:%d:", c->line, c->column);
+        else if (phase && phase->line > 0)
+            text_addf(&all, "%d:", phase->line);
+        text_addf(&all, " %s", p->text);
+    }
+    if (n > 0 && !all.failed)
+        code = thaw_fail(code, "%s", all.data);
+    text_done(&all);
+    return code;
+}
+
 static thaw_status open_schedule(job *j)
 {
     const thaw_recipe *r = j->recipe;
@@ -259,7 +285,8 @@ static thaw_status open_schedule(job *j)
         for (int c = 0; c < r->phase[p].n_changes; c++)
             THAW_CHECK(add_change(j->schedule, &r->phase[p].change[c]));
     }
-    return thaw_schedule_seal(j->schedule);
+    const thaw_status status = thaw_schedule_seal(j->schedule);
+    return status == THAW_OK ? THAW_OK : place_problems(j, status);
 }
 
 /* An update never crosses the end of an epoch: the last one may have fewer micro-batches. */
@@ -323,6 +350,7 @@ void job_close(job *j)
     if (j->source)
         (void)pthread_mutex_destroy(&j->source->turn);
     thaw__free(j->source);
+    thaw__free(j->targets);
     thaw__free(j->load_note);
     thaw__free(j);
 }

@@ -134,6 +134,7 @@ struct thaw_recipe {
     const char *model_path; /* folder with config.json and model.safetensors; NULL: config alone */
     model_config
         config;        /* from [model]; fields left at 0 come from the model's folder or the data */
+    bool new_head;     /* the head starts anew although the file's would fit */
     bool init_by_name; /* model.init = "by-name": start values of the reference runs */
 
     bool data_callback; /* data.format = "callback": samples come from the caller */
@@ -301,6 +302,7 @@ typedef struct job {
     exec *exec;
     int threads;
     int64_t steps_per_epoch;
+    void *targets;   /* of a batch for a squared error: one-hot rows; made when first needed */
     char *load_note; /* what loading the weights replaced or left over; "" for nothing */
 } job;
 
@@ -324,7 +326,8 @@ thaw_status model_folder_config(model_config *out, const char *folder) THAW_MUST
 /* Start values for all tensors; then those of a file. note (may be NULL): what did not fit, freed
  * with thaw__free. */
 void weights_start(params *p, const model *m, const thaw_recipe *recipe);
-thaw_status weights_load(char **note, params *p, const model *m, const char *path) THAW_MUST_USE;
+thaw_status weights_load(char **note, params *p, const model *m, const char *path,
+                         bool new_head) THAW_MUST_USE;
 
 /* All tensors as sources for a file, from the parameters or a snapshot of them; free with
  * thaw__free. */

@@ -30,6 +30,7 @@ typedef struct matching {
     text problems; /* each makes loading fail */
     int n_problems;
     text note; /* for people */
+    bool new_head;
     int loaded;
 } matching;
 
@@ -73,6 +74,8 @@ static thaw_status load_tensor(matching *x, params *p, int i)
     const model_tensor *t = &x->model->tensor[i];
     const st_entry *e = st_find(x->file, t->name);
 
+    if (t->head && x->new_head)
+        return THAW_OK;
     if (!e && t->dtype == DTYPE_I64)
         return THAW_OK; /* counters of norms: older files lack them, and nothing depends on their
                            value */
@@ -111,14 +114,16 @@ static void note_leftovers(matching *x, const params *p)
         text_addf(&x->note, " and %d more", n - SHOWN_LEFTOVERS);
 }
 
-thaw_status weights_load(char **note, params *p, const model *m, const char *path)
+thaw_status weights_load(char **note, params *p, const model *m, const char *path, bool new_head)
 {
-    matching x = {.model = m};
+    matching x = {.model = m, .new_head = new_head};
     st_file *file = NULL;
     thaw_status status;
 
     THAW_TRY(st_open(&file, path));
     x.file = file;
+    if (new_head)
+        text_addf(&x.note, "the head '%s' starts anew", m->head);
     for (int i = 0; i < m->n_tensors; i++)
         THAW_TRY(load_tensor(&x, p, i));
     if (x.n_problems > 0) {
