@@ -8,6 +8,7 @@ set(THAW_CORE_SOURCES
     src/base/rng.c
     src/base/status.c
     src/base/str.c
+    src/core/blocks.c
     src/core/charname.c
     src/core/charset.c
     src/core/effect.c
@@ -17,10 +18,13 @@ set(THAW_CORE_SOURCES
     src/core/metadata.c
     src/core/namemap.c
     src/core/pattern.c
+    src/core/phasetext.c
     src/core/policy.c
     src/core/policy_json.c
+    src/core/presets.c
     src/core/pytext.c
     src/core/regex.c
+    src/core/regex_group.c
     src/core/schedule.c
     src/core/seal.c
     src/core/select.c
@@ -189,6 +193,7 @@ set(THAW_SCRIPT_TESTS
 set(THAW_FUZZERS
     tests/fuzz/fuzz_idx.c
     tests/fuzz/fuzz_manifest.c
+    tests/fuzz/fuzz_pattern.c
     tests/fuzz/fuzz_recipe.c
     tests/fuzz/fuzz_safetensors.c
     tests/fuzz/fuzz_toml.c)
