@@ -109,6 +109,8 @@ set(THAW_REST_SOURCES
 
 # Compiled for speed (-O3).
 set(THAW_KERNEL_SOURCES
+    src/optim/rules.c
+    src/tensor/tensor.c
     src/exec/fast.c
     src/exec/fast_map.c
     src/exec/fast_norm.c
@@ -176,7 +178,9 @@ set(THAW_UNIT_TESTS
     exec/test_exec
     exec/test_ref
     train/test_recipe
-    train/test_toml)
+    train/test_run_state
+    train/test_toml
+    train/test_update)
 
 # tests/NAME.sh.
 set(THAW_SCRIPT_TESTS
