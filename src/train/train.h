@@ -390,7 +390,7 @@ typedef struct run_state {
     int64_t best_iteration;
     thaw_fired *fired; /* phases that a metric ended */
     int n_fired;
-    double phase_best;    /* for `until`: best metric of this phase */
+    double phase_best;    /* for `until`: best of this phase; of a loss its negative */
     int phase_stale;      /* evaluations since */
     double phase_seconds; /* time spent in this phase by earlier processes */
     int64_t phase_images;

@@ -180,18 +180,27 @@ static thaw_status change_effect(trainer *t, const thaw_effect *effect, bool res
 /* ----------------------------------------------------------------------------------------------
  * evaluating */
 
-static void judge_metric(trainer *t, double metric, thaw_event *event)
+/* What `until` of the phase watches, the greater the better. */
+static double watched(const trainer *t, const thaw_event *event)
+{
+    const char *name = t->phase >= 0 ? phase_of(t, t->phase)->options.until_metric : NULL;
+
+    return name && strcmp(name, "valid.loss") == 0 ? -event->loss : event->metric;
+}
+
+static void judge_metric(trainer *t, thaw_event *event)
 {
     run_state *s = &t->state;
     const double least_gain = t->phase >= 0 ? phase_of(t, t->phase)->options.until_min_change : 0;
+    const double value = watched(t, event);
 
-    if (isnan(s->best) || metric > s->best) {
+    if (isnan(s->best) || event->metric > s->best) {
         event->best = true;
-        s->best = metric;
+        s->best = event->metric;
         s->best_iteration = s->iteration;
     }
-    if (isnan(s->phase_best) || metric > s->phase_best + least_gain) {
-        s->phase_best = metric;
+    if (isfinite(value) && (isnan(s->phase_best) || value > s->phase_best + least_gain)) {
+        s->phase_best = value;
         s->phase_stale = 0;
     } else {
         s->phase_stale++;
@@ -215,7 +224,7 @@ static thaw_status evaluate_split(trainer *t, const char *split)
         t->state.last_loss = sums.loss;
         t->state.last_metric = event.metric;
         t->evaluated_iteration = t->state.iteration;
-        judge_metric(t, event.metric, &event);
+        judge_metric(t, &event);
         if (event.best)
             THAW_CHECK(state_save_best(t));
     }
@@ -445,6 +454,7 @@ thaw_status trainer_run(trainer *t)
 {
     thaw_status status = THAW_OK;
 
+    find_total(t);
     tell_run(t);
     tell_notes(t);
     if (t->state.iteration == 0 && t->job->recipe->eval_at_start)
@@ -482,7 +492,6 @@ thaw_status trainer_create(trainer **out, job *j)
     t->phase = t->events_fd = -1;
     t->saved_iteration = t->evaluated_iteration = -1;
     t->saved_at = os()->monotonic();
-    find_total(t);
     THAW_TRY(loader_create(&t->loader, j->train, &loading));
     *out = t;
     t = NULL;
