@@ -180,6 +180,7 @@ set(THAW_UNIT_TESTS
     train/test_recipe
     train/test_run_state
     train/test_toml
+    train/test_trainer
     train/test_update)
 
 # tests/NAME.sh.
