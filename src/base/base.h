@@ -149,6 +149,7 @@ void text_done(text *t);
 /* Shortest decimal text that reads back as the same double ("0.001", "1e-05", "nan"); never uses
  * the locale. */
 void text_add_double(text *t, double value);
+void text_add_short_double(text *t, double value); /* for people: at most 6 digits */
 
 /* JSON: a quoted, escaped string (invalid UTF-8 becomes U+FFFD); a number, with null for what JSON
  * cannot say. */

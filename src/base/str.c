@@ -109,7 +109,8 @@ static char decimal_point(void)
     return half[1];
 }
 
-void text_add_double(text *t, double value)
+/* With as few digits as read back as the same double, but no more than `most`. */
+static void add_digits(text *t, double value, int most)
 {
     char buffer[40];
     char *point;
@@ -118,7 +119,7 @@ void text_add_double(text *t, double value)
         text_add(t, isnan(value) ? "nan" : value > 0 ? "inf" : "-inf");
         return;
     }
-    for (int digits = 1; digits <= 17; digits++) {
+    for (int digits = 1; digits <= most; digits++) {
         (void)snprintf(buffer, sizeof buffer, "%.*g", digits, value);
         if (strtod(buffer, NULL) == value)
             break;
@@ -127,6 +128,16 @@ void text_add_double(text *t, double value)
     if (point)
         *point = '.';
     text_add(t, buffer);
+}
+
+void text_add_double(text *t, double value)
+{
+    add_digits(t, value, 17);
+}
+
+void text_add_short_double(text *t, double value)
+{
+    add_digits(t, value, 6);
 }
 
 bool parse_double(double *out, const char *s)

@@ -62,7 +62,7 @@ static void print_run(text *out, const group_run *g)
     char count[32];
 
     text_addf(out, "    %-24.*s rate ", (int)g->top_length, g->top);
-    text_add_double(out, g->lr);
+    text_add_short_double(out, g->lr);
     text_pad(out, 48);
     text_addf(out, "%12s parameters in %d layer%s\n", format_count(count, g->elements), g->layers,
               g->layers == 1 ? "" : "s");
@@ -197,6 +197,7 @@ thaw_status plan_view(text *out, job *j, bool steps, bool json)
         if (!json && before) {
             text_add(out, "    ");
             plan_compare(out, before, v.plan);
+            text_add(out, "\n");
         }
         plan_destroy(before);
         before = v.plan;
