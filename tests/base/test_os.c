@@ -44,6 +44,8 @@ static void test_read_proc(void **state)
     size_t n = 0;
 
     (void)state;
+    if (os_kind_of("/proc/self/status") == OS_ABSENT)
+        return; /* a bare chroot */
     CHECK_OK(os_read_file(&data, &n, "/proc/self/status", 1 << 20));
     CHECK_CONTAINS(data, "Name:");
     CHECK_INT(strlen(data), n);
