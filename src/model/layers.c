@@ -142,17 +142,30 @@ value_id layer_linear(model_builder *b, const char *path, value_id src, int64_t 
     return add_op(b, OP_LINEAR, NULL, path, 3, input);
 }
 
+/* Input 1 of the network, the numbers of the samples: made for the first layer that asks. */
+static value_id sample_numbers(model_builder *b)
+{
+    const graph *g = b->model->graph;
+    const shape one_each = shape_1(DIM_BATCH);
+    value_id v = NO_VALUE;
+
+    for (size_t i = 0; i < g->n_values; i++)
+        if (g->value[i].kind == VALUE_INPUT && g->value[i].index == 1)
+            return (value_id)i;
+    if (b->status == THAW_OK)
+        b->status = graph_input(&v, b->model->graph, "sample", DTYPE_I64, &one_each);
+    return v;
+}
+
 value_id layer_dropout(model_builder *b, const char *path, value_id src, double p)
 {
     const op_attrs attrs = {.dropout = {.p = p, .stream = hash_fnv1a(path)}};
-    const shape one_each = shape_1(DIM_BATCH);
     value_id in[2] = {src, NO_VALUE};
 
     if (p <= 0)
         return src;
     add_module(b, path, THAW_MODULE_DROPOUT);
-    if (b->status == THAW_OK)
-        b->status = graph_input(&in[1], b->model->graph, "sample", DTYPE_I64, &one_each);
+    in[1] = sample_numbers(b);
     return add_op(b, OP_DROPOUT, &attrs, path, 2, in);
 }
 

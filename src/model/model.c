@@ -62,14 +62,17 @@ static thaw_status check_range(const char *what, int64_t value, int64_t least, i
     return THAW_OK;
 }
 
-static thaw_status check_config(const model_config *c)
+/* least: 0 where what is left open has not been filled in yet, else 1. */
+static thaw_status check_config(const model_config *c, int64_t least)
 {
     THAW_CHECK(check_range("the number of classes", c->n_classes, 1, 1000000));
-    THAW_CHECK(check_range("the image height", c->height, 1, MOST_PIXELS));
-    THAW_CHECK(check_range("the image width", c->width, 1, MOST_PIXELS));
-    THAW_CHECK(check_range("the number of image channels", c->channels, 1, MOST_CHANNELS));
+    THAW_CHECK(check_range("the image height", c->height, least, MOST_PIXELS));
+    THAW_CHECK(check_range("the image width", c->width, least, MOST_PIXELS));
+    THAW_CHECK(check_range("the number of image channels", c->channels, least, MOST_CHANNELS));
+    THAW_CHECK(check_range("the number of widths", c->n_widths, 0, MODEL_MAX_STAGES));
+    THAW_CHECK(check_range("the number of block counts", c->n_blocks, 0, MODEL_MAX_STAGES));
     for (int i = 0; i < c->n_widths; i++)
-        THAW_CHECK(check_range("a width", c->widths[i], 1, 10000000));
+        THAW_CHECK(check_range("a width", c->widths[i], least, 10000000));
     for (int i = 0; i < c->n_blocks; i++)
         THAW_CHECK(check_range("the number of blocks of a stage", c->blocks[i], 1, 1000));
     if (!(c->dropout >= 0 && c->dropout < 1))
@@ -108,8 +111,9 @@ thaw_status model_create(model **out, const model_config *config, dtype real)
     m->config = *config;
     m->head = row->head;
     THAW_TRY(region_create(&m->region));
+    THAW_TRY(check_config(&m->config, 0)); /* completing multiplies what it is given */
     THAW_TRY(row->complete(&m->config));
-    THAW_TRY(check_config(&m->config));
+    THAW_TRY(check_config(&m->config, 1));
     THAW_TRY(build(m, row, real));
     *out = m;
     m = NULL;
