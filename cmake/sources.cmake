@@ -109,8 +109,6 @@ set(THAW_REST_SOURCES
 
 # Compiled for speed (-O3).
 set(THAW_KERNEL_SOURCES
-    src/optim/rules.c
-    src/tensor/tensor.c
     src/exec/fast.c
     src/exec/fast_map.c
     src/exec/fast_norm.c
@@ -139,6 +137,19 @@ set(THAW_UNIT_TESTS
     base/test_rng
     base/test_status
     base/test_str
+    core/test_charname
+    core/test_charset
+    core/test_effect
+    core/test_glob
+    core/test_namemap
+    core/test_pattern
+    core/test_regex
+    core/test_regex_group
+    core/test_schedule
+    core/test_seal
+    core/test_select
+    core/test_state
+    core/test_tree
     tensor/test_tensor
     graph/test_autodiff
     graph/test_flops
@@ -171,6 +182,11 @@ set(THAW_UNIT_TESTS
     plan/test_plan_verify
     plan/test_prune
     plan/test_rewrite
+    model/test_config
+    model/test_layers
+    model/test_mlp
+    model/test_model
+    model/test_resnet
     optim/test_curve
     optim/test_optim
     optim/test_rules
