@@ -137,17 +137,28 @@ set(THAW_UNIT_TESTS
     base/test_rng
     base/test_status
     base/test_str
+    core/test_blocks
     core/test_charname
     core/test_charset
+    core/test_core_memory
     core/test_effect
     core/test_glob
+    core/test_groups
+    core/test_jsonread
+    core/test_metadata
     core/test_namemap
     core/test_pattern
+    core/test_phasetext
+    core/test_policy
+    core/test_policy_json
+    core/test_presets
+    core/test_pytext
     core/test_regex
     core/test_regex_group
     core/test_schedule
     core/test_seal
     core/test_select
+    core/test_specs
     core/test_state
     core/test_tree
     tensor/test_tensor

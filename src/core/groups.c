@@ -17,7 +17,8 @@ void groups_done(thaw_policy *p)
     p->group = NULL;
     p->n_groups = 0;
     p->has_optimizer = false;
-    memset(p->grouped, 0, p->grouped ? (size_t)p->tree->n_params : 0);
+    if (p->grouped)
+        memset(p->grouped, 0, (size_t)p->tree->n_params);
 }
 
 int64_t groups_decays(const thaw_policy *p)

@@ -242,7 +242,7 @@ static thaw_status change_groups(expansion *x, const bool *from, const bool *to,
 static thaw_status random_blocks(expansion *x)
 {
     const int n = x->b.n_groups, first = n > 2, end = n - 1;
-    const int64_t phases = (x->o.length + x->o.every - 1) / x->o.every;
+    const int64_t phases = x->o.length / x->o.every + (x->o.length % x->o.every != 0);
     bool *from = thaw__new((size_t)n, sizeof(*from)), *to = thaw__new((size_t)n, sizeof(*to));
     thaw_status status = THAW_OK;
 

@@ -73,22 +73,54 @@ void text_add_ascii_json(text *t, const char *s)
     text_add(t, "\"");
 }
 
-/* Floats as Python prints them: always with a point or an exponent. */
-static void add_number(text *t, const char *number)
+/* Floats as Python prints them: an exponent only below 1e-4 and from 1e16 on, and always a point or
+ * an exponent. `shortest` is the shortest text that reads back, which may choose otherwise. */
+static void add_float(text *t, const char *shortest)
 {
-    const size_t before = t->length;
-    double value;
+    const char *e = strchr(shortest, 'e');
+    int64_t exponent = 0;
+    char digits[32];
+    int n = 0, point;
 
-    if (!strpbrk(number, ".eE") || !parse_double(&value, number)) {
-        text_add(t, !strcmp(number, "NaN")         ? "nan"
-                    : !strcmp(number, "Infinity")  ? "inf"
-                    : !strcmp(number, "-Infinity") ? "-inf"
-                                                   : number);
+    if (!e || !parse_int64(&exponent, e + 1 + (e[1] == '+')) || exponent < -4 || exponent >= 16) {
+        text_add(t, shortest);
+        text_add(t, strpbrk(shortest, ".en") ? "" : ".0");
         return;
     }
-    text_add_double(t, value);
-    if (!t->failed && !strpbrk(t->data + before, ".en"))
-        text_add(t, ".0");
+    text_add(t, *shortest == '-' ? "-" : "");
+    for (const char *c = shortest; c < e && n < 30; c++)
+        if (*c >= '0' && *c <= '9')
+            digits[n++] = *c;
+    point = (int)exponent + 1;
+    text_add(t, point <= 0 ? "0." : "");
+    for (int i = point; i < 0; i++)
+        text_add(t, "0");
+    for (int i = 0; i < n || i < point; i++)
+        text_addf(t, "%s%c", i > 0 && i == point ? "." : "", i < n ? digits[i] : '0');
+    text_add(t, point >= n ? ".0" : "");
+}
+
+static void add_number(text *t, const char *number)
+{
+    static const char *const names[][2] = {
+        {"NaN", "nan"}, {"Infinity", "inf"}, {"-Infinity", "-inf"}};
+    text shortest = TEXT_INIT;
+    double value;
+
+    for (size_t i = 0; i < THAW_COUNT(names); i++)
+        if (!strcmp(number, names[i][0])) {
+            text_add(t, names[i][1]);
+            return;
+        }
+    if (!strpbrk(number, ".eE") || !parse_double(&value, number)) {
+        text_add(t, number);
+        return;
+    }
+    text_add_double(&shortest, value);
+    t->failed = t->failed || shortest.failed;
+    if (!shortest.failed)
+        add_float(t, shortest.data);
+    text_done(&shortest);
 }
 
 static void add_members(text *t, const json_node *value)

@@ -5,17 +5,17 @@ static const struct {
     const char *pattern, *name;
     bool match;
 } cases[] = {
-    {"\\d", "\xd9\xa3", true},            /* an Arabic digit */
+    {"\\d", "\xd9\xa3", true}, /* an Arabic digit */
     {"(?a)\\d", "\xd9\xa3", false},
     {"\\w", "\xc3\xa9", true},
     {"(?a)\\w", "\xc3\xa9", false},
     {"(?a)\\W", "\xc3\xa9", true},
-    {"\\w", "\xc2\xb2", true},            /* superscript two is numeric */
-    {"\\w", "\xe2\x85\xa7", true},        /* roman numeral eight */
-    {"\\w", "\xe2\x80\xbf", false},       /* an undertie is punctuation */
+    {"\\w", "\xc2\xb2", true},      /* superscript two is numeric */
+    {"\\w", "\xe2\x85\xa7", true},  /* roman numeral eight */
+    {"\\w", "\xe2\x80\xbf", false}, /* an undertie is punctuation */
     {"\\s", "\x1c", true},
     {"\\s", "\xc2\xa0", true},
-    {"\\s", "\xe1\xa0\x8e", false},       /* Mongolian vowel separator */
+    {"\\s", "\xe1\xa0\x8e", false}, /* Mongolian vowel separator */
     {"\\S", "\x1f", false},
     {"[]a]+", "]a", true},
     {"[^]]", "]", false},
@@ -29,9 +29,9 @@ static const struct {
     {"[[:alpha:]]+", "a]", true},
     {"[\\b]", "\b", true},
     {"[\\x61-\\x63]", "b", true},
-    {"(?i)i", "\xc4\xb0", true},          /* dotted capital I */
-    {"(?i)[i]", "\xc4\xb1", true},        /* dotless i */
-    {"(?i)k", "\xe2\x84\xaa", true},      /* Kelvin */
+    {"(?i)i", "\xc4\xb0", true},     /* dotted capital I */
+    {"(?i)[i]", "\xc4\xb1", true},   /* dotless i */
+    {"(?i)k", "\xe2\x84\xaa", true}, /* Kelvin */
     {"(?ai)k", "\xe2\x84\xaa", false},
     {"(?ai)[a-c]", "B", true},
     {"(?i)[^a]", "A", false},
@@ -41,7 +41,7 @@ static const struct {
     {"\\.", "x", false},
     {"\\b\\w+\\b", "ab", true},
     {"a\\Bb", "ab", true},
-    {"\\B", "", false},                   /* up to Python 3.13 */
+    {"\\B", "", false}, /* up to Python 3.13 */
     {"(?a:\\b)a", "a", true},
 };
 
@@ -62,9 +62,9 @@ static void python_s_answers(void **state)
 
 static void bad_sets_are_refused(void **state)
 {
-    static const char *const bad[] = {"[b-a]",  "[\\w-a]", "[a-\\d]", "[\\8]", "[\\400]",
-                                      "[\\q]",  "[",       "[]",      "[^",    "[a-",
-                                      "[\\x1]", "\\U00110000"};
+    static const char *const bad[] = {"[b-a]",   "[\\w-a]", "[a-\\d]", "[\\8]",
+                                      "[\\400]", "[\\q]",   "[",       "[]",
+                                      "[^",      "[a-",     "[\\x1]",  "\\U00110000"};
 
     (void)state;
     for (size_t i = 0; i < THAW_COUNT(bad); i++) {

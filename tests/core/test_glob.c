@@ -5,14 +5,30 @@ static const struct {
     const char *pattern, *name;
     bool match;
 } cases[] = {
-    {"*", "", true},          {"a*", "a.b/c\n", true},   {"a?c", "a\xc3\xa9" "c", true},
-    {"[!a]", "\n", true},     {"[b-a]", "a", false},     {"[!b-a]", "x", true},
-    {"[z-a-m]", "-", true},   {"[z-a-m]", "b", false},   {"[a-c-e]", "-", true},
-    {"[]-a]", "_", true},     {"[", "[", true},          {"[!]", "[!]", true},
-    {"[^a]", "^", true},      {"\\*", "\\x", true},      {"{a,b}", "{a,b}", true},
+    {"*", "", true},
+    {"a*", "a.b/c\n", true},
+    {"a?c",
+     "a\xc3\xa9"
+     "c",
+     true},
+    {"[!a]", "\n", true},
+    {"[b-a]", "a", false},
+    {"[!b-a]", "x", true},
+    {"[z-a-m]", "-", true},
+    {"[z-a-m]", "b", false},
+    {"[a-c-e]", "-", true},
+    {"[]-a]", "_", true},
+    {"[", "[", true},
+    {"[!]", "[!]", true},
+    {"[^a]", "^", true},
+    {"\\*", "\\x", true},
+    {"{a,b}", "{a,b}", true},
     {"[]-*![a--]", "^", true}, /* gluing brings a '!' to the front */
-    {"**a**", "bab", true},   {"[a-", "[a-", true},      {"[--0]", ".", true},
-    {"adapter.*", "adapter", false}, {"layers.1*", "layers.10.w", true},
+    {"**a**", "bab", true},
+    {"[a-", "[a-", true},
+    {"[--0]", ".", true},
+    {"adapter.*", "adapter", false},
+    {"layers.1*", "layers.10.w", true},
 };
 
 static void python_s_answers(void **state)

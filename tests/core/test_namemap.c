@@ -23,8 +23,8 @@ static void every_name_is_found_again(void **state)
 
 static void code_points_go_both_ways(void **state)
 {
-    static const uint32_t code[] = {1, 0x41, 0x7F, 0x80, 0x7FF, 0x800, 0xD7FF, 0xE000, 0xFFFF,
-                                    0x10000, 0x10FFFF};
+    static const uint32_t code[] = {1,      0x41,   0x7F,   0x80,    0x7FF,   0x800,
+                                    0xD7FF, 0xE000, 0xFFFF, 0x10000, 0x10FFFF};
 
     (void)state;
     for (size_t i = 0; i < THAW_COUNT(code); i++) {
@@ -43,9 +43,16 @@ static void code_points_go_both_ways(void **state)
 
 static void malformed_text_is_told(void **state)
 {
-    static const char *const bad[] = {"\x80",         "\xc0\xaf",     "\xc1\xbf", "\xe0\x80\x80",
-                                      "\xed\xa0\x80", "\xf4\x90\x80\x80", "\xf5\x80\x80\x80",
-                                      "\xc3",         "\xe2\x82",     "a\xff"};
+    static const char *const bad[] = {"\x80",
+                                      "\xc0\xaf",
+                                      "\xc1\xbf",
+                                      "\xe0\x80\x80",
+                                      "\xed\xa0\x80",
+                                      "\xf4\x90\x80\x80",
+                                      "\xf5\x80\x80\x80",
+                                      "\xc3",
+                                      "\xe2\x82",
+                                      "a\xff"};
 
     (void)state;
     for (size_t i = 0; i < THAW_COUNT(bad); i++)

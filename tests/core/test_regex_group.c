@@ -40,11 +40,10 @@ static void look_around(void **state)
 
 static void python_refuses(void **state)
 {
-    static const char *const bad[] = {"(?P<x>a)(?P<x>b)", "(?P=x)",      "(?P<1>a)", "(?P<>a)",
-                                      "(?Px)",            "(a\\1)",      "\\1(a)",   "(?<=a*)b",
-                                      "(?<=a|bc)d",       "(?<a)",       "(?(1)a)",  "(?(0)a)",
-                                      "(a)(?(1)a|b|c)",   "(?(x)a)",     "(?#a",     "(?P<x",
-                                      "(?<=(a)\\1)b",     "(?P<x>a(?P=x))"};
+    static const char *const bad[] = {
+        "(?P<x>a)(?P<x>b)", "(?P=x)",   "(?P<1>a)",   "(?P<>a)", "(?Px)",        "(a\\1)",
+        "\\1(a)",           "(?<=a*)b", "(?<=a|bc)d", "(?<a)",   "(?(1)a)",      "(?(0)a)",
+        "(a)(?(1)a|b|c)",   "(?(x)a)",  "(?#a",       "(?P<x",   "(?<=(a)\\1)b", "(?P<x>a(?P=x))"};
 
     (void)state;
     for (size_t i = 0; i < THAW_COUNT(bad); i++) {
