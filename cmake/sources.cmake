@@ -17,6 +17,7 @@ set(THAW_CORE_SOURCES
     src/core/jsonread.c
     src/core/metadata.c
     src/core/namemap.c
+    src/core/notes.c
     src/core/pattern.c
     src/core/phasetext.c
     src/core/policy.c
@@ -147,6 +148,7 @@ set(THAW_UNIT_TESTS
     core/test_jsonread
     core/test_metadata
     core/test_namemap
+    core/test_notes
     core/test_pattern
     core/test_phasetext
     core/test_policy

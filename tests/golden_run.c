@@ -255,16 +255,24 @@ static json_t *read_json(const char *path)
     return root;
 }
 
-static int family_of(const json_t *root)
+/* Whether text begins with the family's name and the name ends there; '-' and '_' are one. */
+static bool names_family(const char *text, const char *family)
 {
-    const char *schema = text_of(root, "schema");
-
-    for (size_t i = 0; i < THAW_COUNT(table); i++) {
-        const size_t n = strlen(table[i].schema);
-
-        if (!strncmp(schema, table[i].schema, n) && (schema[n] == '/' || !schema[n]))
-            return (int)i;
+    while (*family && (*text == *family || (*text == '_' && *family == '-'))) {
+        text++;
+        family++;
     }
+    return !*family && !((*text >= 'a' && *text <= 'z') || (*text >= 'A' && *text <= 'Z'));
+}
+
+/* By the schema that the file tells, else by the file's name. */
+static int family_of(const json_t *root, const char *path)
+{
+    const char *schema = text_of(root, "schema"), *slash = strrchr(path, '/');
+
+    for (size_t i = 0; i < THAW_COUNT(table); i++)
+        if (names_family(*schema ? schema : slash ? slash + 1 : path, table[i].schema))
+            return (int)i;
     return -1;
 }
 
@@ -275,8 +283,8 @@ static bool add_file(file_list *list, const char *path)
     if (!root)
         return false;
     list->file = must(thaw__resize(list->file, list->n + 1, sizeof(*list->file)));
-    list->file[list->n++] =
-        (golden_file){.path = must(thaw__strdup(path)), .root = root, .family = family_of(root)};
+    list->file[list->n++] = (golden_file){
+        .path = must(thaw__strdup(path)), .root = root, .family = family_of(root, path)};
     if (list->file[list->n - 1].family < 0)
         fprintf(stderr, "golden_run: '%s' is of no family known here\n", path);
     return list->file[list->n - 1].family >= 0;

@@ -123,10 +123,16 @@ typedef struct thaw_phase_options {
     const char *until_metric;
     int until_patience;
     double until_min_change;
+    bool until_restore; /* the phase's best weights are taken back at its end; the program does it */
+    /* parameters that were frozen at the end of the phase before and train in this one: their rate
+       rises over this many steps, see thaw_effect_warmup; 0: at once */
+    int64_t thaw_warmup;
+    int64_t steps_per_epoch, samples_per_step; /* of this phase; 0: those of the schedule */
 } thaw_phase_options;
 #define THAW_PHASE_OPTIONS_INIT                                                                    \
     {                                                                                              \
-        NULL, THAW_STEPS, 0, THAW_OPTIMIZER_REBUILD, THAW_ON_FREEZE_KEEP, NULL, 0, 0.0             \
+        NULL, THAW_STEPS, 0, THAW_OPTIMIZER_REBUILD, THAW_ON_FREEZE_KEEP, NULL, 0, 0.0, false, 0,  \
+            0, 0                                                                                   \
     }
 
 /*
@@ -245,6 +251,13 @@ THAW_API void thaw_schedule_set_sizes(thaw_schedule *schedule, int64_t steps_per
 THAW_API THAW_MUST_USE thaw_status thaw_schedule_seal(thaw_schedule *schedule);
 
 /*
+ * What is allowed in a sealed schedule and yet rarely meant, one line each: a coefficient of 1 that
+ * lets a layer inherit another, a phase in which nothing is trained, an alias without parameters,
+ * aliases that overlap and differ. Empty when there is nothing to say; free with thaw_text_free.
+ */
+THAW_API THAW_MUST_USE thaw_status thaw_schedule_notes(char **out, thaw_schedule *schedule);
+
+/*
  * Record a change made by hand at an iteration (an edit of a checkpoint), in a sealed schedule. It
  * takes effect after everything the schedule itself does at that iteration, and what comes later
  * still wins. The optimizer is kept. Effects given out before stay valid but may be out of date.
@@ -300,6 +313,13 @@ THAW_API THAW_MUST_USE thaw_status thaw_schedule_effect(const thaw_effect **out,
 THAW_API int thaw_effect_phase(const thaw_effect *effect);
 THAW_API bool thaw_effect_trainable(const thaw_effect *effect, int param);
 THAW_API double thaw_effect_lr_scale(const thaw_effect *effect, int param);
+
+/*
+ * Warm-up of what thawed with the phase: a further factor of the rate at an iteration of that
+ * phase, (k + 1) / (N + 1) in its step k < N = thaw_warmup, from 0; else 1. A function of the
+ * iteration alone, so nothing of it is kept.
+ */
+THAW_API double thaw_effect_warmup(const thaw_effect *effect, int param, int64_t iteration);
 THAW_API uint64_t thaw_effect_digest(const thaw_effect *effect);
 
 /* ----------------------------------------------------------------------------------------------

@@ -34,6 +34,10 @@ struct thaw_effect {
                          restarts curve and state */
     int built_phase; /* phase whose rate and curve are in force: the last one that did not "hold" */
     thaw_on_freeze on_freeze; /* what "keep" does with state of what freezes */
+    const bool *thawed;       /* [n_params] trains, and was frozen at the end of the phase before;
+                                 none where thaw_warmup is 0 */
+    int64_t thaw_warmup;      /* steps over which the rates of those rise; 0: at once */
+    int64_t phase_begin;      /* iteration from which these steps count */
     uint64_t digest;          /* of everything above but phase */
     uint64_t plan_digest;     /* of trainable and mode alone: what a plan depends on */
 };
@@ -329,6 +333,9 @@ struct thaw_schedule {
 
 /* What thaw_schedule_seal found wrong, one by one, for who wants to add where it stands. */
 int thaw__schedule_problems(const schedule_problem **out, const thaw_schedule *schedule);
+
+/* Factor of the rates of what is `thawed`, at an iteration of the effect's phase. */
+double thaw__effect_ramp(const thaw_effect *effect, int64_t iteration);
 
 /* First iteration of a phase, as far as fired metrics tell. */
 int64_t thaw__phase_begin(const thaw_schedule *s, const thaw_progress *progress, int phase);

@@ -19,6 +19,8 @@ typedef struct optimizer_view {
     int64_t built_at;
     int built_phase;
     thaw_on_freeze on_freeze;
+    bool *thawed; /* [n_params] trains since the phase began, frozen before; NULL: no phase asks */
+    int64_t phase_begin;
 } optimizer_view;
 
 static void fill_lr_scale(double *lr_scale, double *by_module, const phase_state *state)
@@ -77,7 +79,12 @@ static thaw_status apply_phase(optimizer_view *o, thaw_schedule *s, int phase, i
 
     if (held)
         hold(o, &s->state);
+    for (int p = 0; o->thawed && p < s->tree->n_params; p++)
+        o->thawed[p] = phase > 0 && !s->state.trainable[p];
     THAW_CHECK(apply_list(&s->state, &s->phase[phase].changes));
+    for (int p = 0; o->thawed && p < s->tree->n_params; p++)
+        o->thawed[p] = o->thawed[p] && s->state.trainable[p];
+    o->phase_begin = begin;
     o->on_freeze = options->on_freeze;
     if (held)
         return THAW_OK;
@@ -168,20 +175,26 @@ static void fill_digests(thaw_effect *e, const thaw_tree *t)
     HASH_RUNS(h, e->lr_scale, e->n_params);
     h = hash_fnv1a_n(h, &e->built_at, sizeof(e->built_at));
     h = hash_fnv1a_n(h, &e->built_phase, sizeof(e->built_phase));
-    e->digest = hash_fnv1a_n(h, &on_freeze, sizeof(on_freeze));
+    h = hash_fnv1a_n(h, &on_freeze, sizeof(on_freeze));
+    if (e->thaw_warmup > 0) {
+        HASH_RUNS(h, e->thawed, e->n_params);
+        h = hash_fnv1a_n(h, &e->thaw_warmup, sizeof(e->thaw_warmup));
+        h = hash_fnv1a_n(h, &e->phase_begin, sizeof(e->phase_begin));
+    }
+    e->digest = h;
 }
 
 /* ---- one effect */
 
 /* One block: the entry, then its arrays, widest first. */
-static effect_entry *new_entry(double **lr_scale, bool **trainable, bool **updated, uint8_t **mode,
-                               const thaw_tree *t)
+static effect_entry *new_entry(double **lr_scale, bool **trainable, bool **updated, bool **thawed,
+                               uint8_t **mode, const thaw_tree *t)
 {
     const size_t n = (size_t)t->n_params;
     size_t bytes = 0;
     effect_entry *entry;
 
-    if (!size_mul(&bytes, n, sizeof(double) + 2 * sizeof(bool)) ||
+    if (!size_mul(&bytes, n, sizeof(double) + 3 * sizeof(bool)) ||
         !size_add(&bytes, bytes, (size_t)t->n_modules + sizeof(*entry)))
         return NULL;
     entry = thaw__alloc(bytes);
@@ -191,7 +204,8 @@ static effect_entry *new_entry(double **lr_scale, bool **trainable, bool **updat
     *lr_scale = (double *)(entry + 1);
     *trainable = (bool *)(*lr_scale + n);
     *updated = *trainable + n;
-    *mode = (uint8_t *)(*updated + n);
+    *thawed = *updated + n;
+    *mode = (uint8_t *)(*thawed + n);
     return entry;
 }
 
@@ -199,9 +213,9 @@ static thaw_status build(effect_entry **out, thaw_schedule *s, const optimizer_v
 {
     const thaw_tree *t = s->tree;
     double *lr_scale;
-    bool *trainable, *updated;
+    bool *trainable, *updated, *thawed;
     uint8_t *mode;
-    effect_entry *entry = new_entry(&lr_scale, &trainable, &updated, &mode, t);
+    effect_entry *entry = new_entry(&lr_scale, &trainable, &updated, &thawed, &mode, t);
     bool *any = thaw__new((size_t)t->n_modules, sizeof(*any));
     int *owner = thaw__new((size_t)t->n_modules, sizeof(*owner));
     thaw_status status = THAW_OK;
@@ -218,6 +232,8 @@ static thaw_status build(effect_entry **out, thaw_schedule *s, const optimizer_v
     memcpy(updated, trainable, (size_t)t->n_params);
     for (int p = 0; o->known && p < t->n_params; p++)
         updated[p] = trainable[p] && o->known[p];
+    for (int p = 0; p < t->n_params; p++)
+        thawed[p] = o->thawed && trainable[p] && o->thawed[p];
     fill_any_trainable(any, t, trainable);
     fill_modes(mode, owner, s, any);
     entry->effect = (thaw_effect){.phase = phase,
@@ -229,7 +245,10 @@ static thaw_status build(effect_entry **out, thaw_schedule *s, const optimizer_v
                                   .mode = mode,
                                   .built_at = o->built_at,
                                   .built_phase = o->built_phase,
-                                  .on_freeze = o->on_freeze};
+                                  .on_freeze = o->on_freeze,
+                                  .thawed = thawed,
+                                  .thaw_warmup = s->phase[phase].options.thaw_warmup,
+                                  .phase_begin = o->phase_begin};
     fill_digests(&entry->effect, t);
     *out = entry;
     entry = NULL;
@@ -251,13 +270,17 @@ static thaw_status make(effect_entry **out, thaw_schedule *s, const thaw_progres
         o.known = thaw__new((size_t)t->n_params, sizeof(*o.known));
         o.lr_scale = thaw__new((size_t)t->n_params, sizeof(*o.lr_scale));
     }
-    if (!o.by_module || (s->has_hold && (!o.known || !o.lr_scale))) {
+    if (s->phase[phase].options.thaw_warmup > 0)
+        o.thawed = thaw__new((size_t)t->n_params, sizeof(*o.thawed));
+    if (!o.by_module || (s->has_hold && (!o.known || !o.lr_scale)) ||
+        (s->phase[phase].options.thaw_warmup > 0 && !o.thawed)) {
         status = thaw_fail(THAW_E_NOMEM, "out of memory for the effect of a phase");
         goto done;
     }
     THAW_TRY(fold(&o, s, progress, phase, n_stages));
     THAW_TRY(build(out, s, &o, phase));
 done:
+    thaw__free(o.thawed);
     thaw__free(o.lr_scale);
     thaw__free(o.known);
     thaw__free(o.by_module);
@@ -355,6 +378,20 @@ bool thaw_effect_trainable(const thaw_effect *e, int param)
 double thaw_effect_lr_scale(const thaw_effect *e, int param)
 {
     return e->lr_scale[param];
+}
+
+double thaw__effect_ramp(const thaw_effect *e, int64_t iteration)
+{
+    const int64_t k = iteration - e->phase_begin;
+
+    if (k < 0 || k >= e->thaw_warmup)
+        return 1;
+    return ((double)k + 1) / ((double)e->thaw_warmup + 1);
+}
+
+double thaw_effect_warmup(const thaw_effect *e, int param, int64_t iteration)
+{
+    return e->thawed[param] ? thaw__effect_ramp(e, iteration) : 1;
 }
 
 uint64_t thaw_effect_digest(const thaw_effect *e)

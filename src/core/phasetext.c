@@ -95,12 +95,14 @@ static void add_phase(text *t, const schedule_phase *p)
         text_addf(t, "optimizer = \"%s\"\n", modes[o->optimizer]);
     if (o->on_freeze != THAW_ON_FREEZE_KEEP)
         text_addf(t, "on_freeze = \"%s\"\n", freezes[o->on_freeze]);
+    if (o->thaw_warmup > 0)
+        text_addf(t, "thaw_warmup = %lld\n", (long long)o->thaw_warmup);
     if (o->until_metric) {
         text_add(t, "until = { metric = ");
         add_string(t, o->until_metric);
         text_addf(t, ", patience = %d, min_change = ", o->until_patience);
         text_add_double(t, o->until_min_change);
-        text_add(t, " }\n");
+        text_add(t, o->until_restore ? ", restore = true }\n" : " }\n");
     }
 }
 

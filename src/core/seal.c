@@ -156,12 +156,14 @@ static thaw_status resolve_list(thaw_schedule *s, int phase, int stage, change_l
 /* Steps that hold so many units, rounded up; a message in the error text and false if unknown. */
 static bool to_steps(int64_t *steps, const thaw_schedule *s, const thaw_phase_options *o)
 {
+    const int64_t per_epoch = o->steps_per_epoch > 0 ? o->steps_per_epoch : s->steps_per_epoch;
+    const int64_t per_step = o->samples_per_step > 0 ? o->samples_per_step : s->samples_per_step;
     const struct {
         const char *name, *size;
         int64_t multiply, divide;
     } unit[] = {[THAW_STEPS] = {"steps", "", 1, 1},
-                [THAW_EPOCHS] = {"epochs", "the steps of an epoch", s->steps_per_epoch, 1},
-                [THAW_SAMPLES] = {"samples", "the samples of a step", 1, s->samples_per_step},
+                [THAW_EPOCHS] = {"epochs", "the steps of an epoch", per_epoch, 1},
+                [THAW_SAMPLES] = {"samples", "the samples of a step", 1, per_step},
                 [THAW_TOKENS] = {"tokens", "the tokens of a step", 1, s->tokens_per_step}};
     int64_t n;
 
@@ -197,6 +199,8 @@ static thaw_status measure(thaw_schedule *s)
             THAW_CHECK(
                 add_problem(s, at, THAW_E_RANGE,
                             "until wants a patience of 1 or more and a change of 0 or more"));
+        if (o->thaw_warmup < 0)
+            THAW_CHECK(add_problem(s, at, THAW_E_RANGE, "thaw_warmup wants 0 or more steps"));
         if (__builtin_add_overflow(total, s->phase[i].steps, &total))
             THAW_CHECK(add_problem(s, at, THAW_E_RANGE, "the schedule is too long"));
     }

@@ -31,7 +31,7 @@ static thaw_status use_schedule(const thaw_tree *t)
     const thaw_effect *e;
     thaw_status status = THAW_OK;
     thaw_schedule *s = NULL;
-    char *printed = NULL;
+    char *printed = NULL, *notes = NULL;
 
     THAW_TRY(thaw_schedule_create(&s, t));
     THAW_TRY(thaw_schedule_alias(s, "top", aliases, 1));
@@ -47,6 +47,7 @@ static thaw_status use_schedule(const thaw_tree *t)
     THAW_TRY(thaw_schedule_preset(s, "random-blocks", &preset));
     THAW_TRY(thaw_schedule_text(&printed, s));
     THAW_TRY(thaw_schedule_seal(s));
+    THAW_TRY(thaw_schedule_notes(&notes, s));
     THAW_TRY(thaw_schedule_edit_freeze(s, 1, body, 1));
     for (int64_t i = 0; i < 12; i++) {
         const thaw_progress at = {.iteration = i};
@@ -54,6 +55,7 @@ static thaw_status use_schedule(const thaw_tree *t)
         THAW_TRY(thaw_schedule_effect(&e, s, &at));
     }
 done:
+    thaw_text_free(notes);
     thaw_text_free(printed);
     thaw_schedule_destroy(s);
     return status;

@@ -22,12 +22,16 @@ static inline thaw_tree *tree_of(const char *const *names, size_t n)
 }
 
 /* A small residual network: stem, two stages of two blocks, head. */
-static const char *const small_names[] __attribute__((unused)) = {
-    "backbone.conv1.weight",          "backbone.bn1.weight",
-    "backbone.bn1.bias",              "backbone.layer1.0.conv1.weight",
-    "backbone.layer1.0.bn1.weight",   "backbone.layer1.1.conv1.weight",
-    "backbone.layer10.0.conv1.weight", "backbone.layer10.1.conv1.weight",
-    "head.weight",                    "head.bias"};
+static const char *const small_names[] __attribute__((unused)) = {"backbone.conv1.weight",
+                                                                  "backbone.bn1.weight",
+                                                                  "backbone.bn1.bias",
+                                                                  "backbone.layer1.0.conv1.weight",
+                                                                  "backbone.layer1.0.bn1.weight",
+                                                                  "backbone.layer1.1.conv1.weight",
+                                                                  "backbone.layer10.0.conv1.weight",
+                                                                  "backbone.layer10.1.conv1.weight",
+                                                                  "head.weight",
+                                                                  "head.bias"};
 
 static inline thaw_tree *small_tree(void)
 {
