@@ -84,17 +84,26 @@ size_t exec_scratch(const void *e, const plan *p, const plan_step *step)
     return self->ops->scratch ? self->ops->scratch(self, p, step) : 0;
 }
 
-/*
- * The old arena is given back first, so that memory never holds both and the predicted peak is the
- * peak. When there is no room for the new one the old size is asked for again, so that sessions
- * already awake still run.
- */
-static thaw_status grow_arena(exec *e, size_t bytes)
+/* What the arena must hold for a plan of so many bytes and all that are awake. */
+static size_t arena_needed(const exec *e, size_t bytes)
 {
-    const size_t before = e->arena_bytes;
+    for (const exec_session *s = e->awake; s; s = s->next)
+        bytes = THAW_MAX(bytes, s->plan->arena_bytes);
+    return bytes;
+}
+
+/*
+ * Give the arena the size that is needed now, also a smaller one: after a phase that trains all,
+ * the head alone must not hold the memory of both. The old arena is given back first, so that the
+ * predicted peak is the peak. When there is no room for the new one the old size is asked for
+ * again, so that sessions already awake still run.
+ */
+static thaw_status fit_arena(exec *e, size_t plan_bytes)
+{
+    const size_t before = e->arena_bytes, bytes = arena_needed(e, plan_bytes);
     char size[32];
 
-    if (bytes <= before)
+    if (bytes == before)
         return THAW_OK;
     thaw__free(e->arena);
     e->arena = thaw__alloc(bytes);
@@ -319,9 +328,11 @@ thaw_status exec_wake(exec_session **out, exec *e, const plan *p)
     for (int i = 0; i < count_steps(p); i++)
         s->own[i] = e->ops->supports(e, p, &p->step[i]);
     find_touched(s);
-    THAW_TRY(grow_arena(e, p->arena_bytes));
+    THAW_TRY(fit_arena(e, p->arena_bytes));
     if (e->ops->wake)
         THAW_TRY(e->ops->wake(s));
+    s->next = e->awake;
+    e->awake = s;
     *out = s;
     s = NULL;
 done:
@@ -333,6 +344,11 @@ void exec_sleep(exec_session *s)
 {
     if (!s)
         return;
+    for (exec_session **at = &s->exec->awake; *at; at = &(*at)->next)
+        if (*at == s) {
+            *at = s->next;
+            break;
+        }
     if (s->exec->ops->sleep)
         s->exec->ops->sleep(s);
     thaw__free(s->touched);

@@ -46,7 +46,8 @@ void exec_close(exec *e);
 size_t exec_scratch(const void *e, const plan *p, const plan_step *step);
 
 /*
- * Make a plan ready: kernels are created, weights packed, the shared arena grown to what it needs.
+ * Make a plan ready: kernels are created, weights packed, the shared arena made as large as the
+ * largest plan awake needs, and no larger.
  * The plan is borrowed and must outlive the session. Sessions of one executor share the arena: what
  * one run leaves there is gone after another's.
  *
@@ -93,8 +94,9 @@ struct exec {
     const exec_ops *ops;
     params *params;
     int threads;
-    char *arena; /* moves when it grows: keep no pointers into it */
+    char *arena; /* moves when its size changes: keep no pointers into it */
     size_t arena_bytes;
+    exec_session *awake; /* all of them, linked by next */
     size_t packed_bytes; /* kept up to date by ops: the answer of exec_packed_bytes */
     void *impl;          /* of ops */
 };
@@ -102,6 +104,7 @@ struct exec {
 struct exec_session {
     exec *exec;
     const plan *plan;
+    exec_session *next;
     const exec_run_args *args; /* during a run */
     bool *own;                 /* per step: runs on exec->ops; else on ref */
     int *touched;              /* model tensors that the plan updates in place */
