@@ -85,9 +85,15 @@ set(THAW_REST_SOURCES
     src/exec/ref_f32.c
     src/exec/ref_f64.c
     src/train/api.c
+    src/train/diffview.c
+    src/train/edit.c
     src/train/evaluate.c
     src/train/events.c
+    src/train/init.c
     src/train/job.c
+    src/train/outlook.c
+    src/train/moments.c
+    src/train/phase_best.c
     src/train/plans.c
     src/train/planview.c
     src/train/recipe.c
@@ -99,6 +105,7 @@ set(THAW_REST_SOURCES
     src/train/recipe_section.c
     src/train/recipe_set.c
     src/train/recipe_stage.c
+    src/train/record.c
     src/train/run_state.c
     src/train/showview.c
     src/train/toml.c
@@ -206,11 +213,14 @@ set(THAW_UNIT_TESTS
     exec/test_dnn
     exec/test_exec
     exec/test_ref
+    train/test_evaluate
+    train/test_plans
     train/test_recipe
     train/test_run_state
     train/test_toml
     train/test_trainer
-    train/test_update)
+    train/test_update
+    train/test_weights)
 
 # tests/NAME.sh.
 set(THAW_SCRIPT_TESTS
