@@ -176,7 +176,7 @@ int main(int argc, char **argv)
     double result[3][TIMINGS];
     int over = 0;
 
-    printf("%-46s", "milliseconds, median of 21");
+    printf("%-46s", "microseconds, median of 21");
     for (int i = 0; i < 3; i++) {
         char title[32];
 
@@ -188,8 +188,8 @@ int main(int argc, char **argv)
     for (int k = 0; k < TIMINGS; k++) {
         printf("%-46s", timings[k].name);
         for (int i = 0; i < 3; i++)
-            printf("%14.4f", 1e3 * result[i][k]);
-        printf("%12.3f%s\n", 1e3 * timings[k].limit,
+            printf("%14.3f", 1e6 * result[i][k]);
+        printf("%12.0f%s\n", 1e6 * timings[k].limit,
                result[2][k] > timings[k].limit ? "  OVER" : "");
         over += result[2][k] > timings[k].limit;
     }

@@ -238,6 +238,7 @@ set(THAW_FUZZERS
     tests/fuzz/fuzz_idx.c
     tests/fuzz/fuzz_manifest.c
     tests/fuzz/fuzz_pattern.c
+    tests/fuzz/fuzz_policy.c
     tests/fuzz/fuzz_recipe.c
     tests/fuzz/fuzz_safetensors.c
     tests/fuzz/fuzz_toml.c)

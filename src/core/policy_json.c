@@ -81,33 +81,37 @@ thaw_status thaw_policy_save(char **json, const thaw_policy *p)
 
 /* ---- loading */
 
-static thaw_status find_layer(int *out, const thaw_policy *p, const json_node *name)
+static thaw_status find_layer(int *out, const thaw_policy *p, const char *name)
 {
-    const int m = name->kind == JSON_IS_TEXT ? name_map_get(&p->tree->modules, name->text) : -1;
+    const int m = name ? name_map_get(&p->tree->modules, name) : -1;
 
-    if (name->kind != JSON_IS_TEXT)
+    if (!name)
         return thaw_fail(THAW_E_DATA, "a policy has a layer that is no text");
-    if (m < 0 || strcmp(p->tree->module[m].path, name->text) != 0)
+    if (m < 0 || !p->tree->module[m].layer || strcmp(p->tree->module[m].path, name) != 0)
         return thaw_fail(THAW_E_MISMATCH,
-                         "the saved policy has a rule for '%s', which is no layer "
-                         "of this model",
-                         name->text);
+                         "the saved policy has a rule for '%s', which is no layer of this model",
+                         name);
     *out = m;
     return THAW_OK;
 }
 
+/* Own-parameter rules come after subtree rules; one that a subtree rule covers says nothing new. */
 static thaw_status load_rules(phase_state *s, const thaw_policy *p, const json_node *list,
                               unsigned rule)
 {
     if (!list || list->kind != JSON_IS_LIST)
         return thaw_fail(THAW_E_DATA, "a policy lacks a list of frozen layers");
     for (const json_node *v = list->first; v; v = v->next) {
-        int m;
+        int m, above;
 
-        THAW_CHECK(find_layer(&m, p, v));
-        if (rule == RULE_SUBTREE && m > 0)
+        THAW_CHECK(find_layer(&m, p, v->kind == JSON_IS_TEXT ? v->text : NULL));
+        if (rule == RULE_SUBTREE) {
             phase_state_insert_rule(s, m);
-        else
+            continue;
+        }
+        for (above = m; above >= 0 && !(s->rule[above] & RULE_SUBTREE);)
+            above = p->tree->module[above].parent;
+        if (above < 0)
             s->rule[m] |= RULE_OWN;
     }
     return THAW_OK;
@@ -132,11 +136,10 @@ static thaw_status load_coefficients(phase_state *s, const thaw_policy *p, const
     if (!object || object->kind != JSON_IS_OBJECT)
         return thaw_fail(THAW_E_DATA, "a policy lacks its coefficients");
     for (const json_node *v = object->first; v; v = v->next) {
-        const json_node name = {.kind = JSON_IS_TEXT, .text = v->key};
         double c;
         int m;
 
-        THAW_CHECK(find_layer(&m, p, &name));
+        THAW_CHECK(find_layer(&m, p, v->key));
         THAW_CHECK(read_double(&c, v, "coefficient"));
         THAW_CHECK(thaw__check_coefficient(c));
         s->coefficient[m] = c;

@@ -261,6 +261,32 @@ static void stages_mix_with_phases(void **state)
     thaw_tree_destroy(t);
 }
 
+/* What thaws with a phase starts slowly; what trained before does not. */
+static void newly_thawed_parameters_warm_up(void **state)
+{
+    const char *body = "backbone";
+    const thaw_phase_options first = {.length = 10}, second = {.length = 10, .thaw_warmup = 3};
+    thaw_tree *t = small_tree();
+    thaw_schedule *s;
+
+    (void)state;
+    CHECK_OK(thaw_schedule_create(&s, t));
+    CHECK_OK(thaw_schedule_add_phase(s, &first));
+    CHECK_OK(thaw_schedule_freeze(s, &body, 1));
+    CHECK_OK(thaw_schedule_add_phase(s, &second));
+    CHECK_OK(thaw_schedule_unfreeze(s, &body, 1));
+    CHECK_OK(thaw_schedule_seal(s));
+    for (int64_t k = 0; k < 5; k++) {
+        const double want = k < 3 ? ((double)k + 1) / 4 : 1;
+
+        CHECK_NEAR(thaw_effect_warmup(effect_at(s, 10 + k), CONV1, 10 + k), want, 1e-15, 0);
+        CHECK_NEAR(thaw_effect_warmup(effect_at(s, 10 + k), HEAD, 10 + k), 1, 0, 0);
+        CHECK_NEAR(thaw_effect_warmup(effect_at(s, k), HEAD, k), 1, 0, 0);
+    }
+    thaw_schedule_destroy(s);
+    thaw_tree_destroy(t);
+}
+
 /* ---- properties */
 
 static thaw_schedule *random_schedule(const thaw_tree *t, uint64_t seed)
@@ -358,6 +384,7 @@ int main(void)
         cmocka_unit_test(equal_effects_have_equal_digests),
         cmocka_unit_test(a_plan_does_not_depend_on_rates),
         cmocka_unit_test(stages_mix_with_phases),
+        cmocka_unit_test(newly_thawed_parameters_warm_up),
         cmocka_unit_test(the_past_does_not_matter),
         cmocka_unit_test(nothing_frozen_is_updated),
     };
