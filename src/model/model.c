@@ -6,37 +6,41 @@
 #include <math.h>
 #include <string.h>
 
-/* A row per network: `complete` fills in what the configuration leaves open, `build` adds the
- * layers. */
+/* A row per network: name, layer that makes the logits, what completes its configuration, what
+ * builds it. The list becomes the table and the array of names. */
+#define ARCHS(X)                                                                                   \
+    X("mlp", "head", mlp_complete, mlp_build)                                                      \
+    X("resnet18", "fc", resnet_complete, resnet_build)                                             \
+    X("resnet34", "fc", resnet_complete, resnet_build)                                             \
+    X("resnet50", "fc", resnet_complete, resnet_build)                                             \
+    X("resnet101", "fc", resnet_complete, resnet_build)                                            \
+    X("resnet152", "fc", resnet_complete, resnet_build)
+
 static const struct arch_row {
-    const char *name;
-    const char *head; /* layer that makes the logits */
+    const char *name, *head;
     thaw_status (*complete)(model_config *c);
     value_id (*build)(model_builder *b, value_id image);
 } arch_table[] = {
-    {"mlp", "head", mlp_complete, mlp_build},
-    {"resnet18", "fc", resnet_complete, resnet_build},
-    {"resnet34", "fc", resnet_complete, resnet_build},
-    {"resnet50", "fc", resnet_complete, resnet_build},
-    {"resnet101", "fc", resnet_complete, resnet_build},
-    {"resnet152", "fc", resnet_complete, resnet_build},
+#define ROW(name, head, complete, build) {name, head, complete, build},
+    ARCHS(ROW)
+#undef ROW
 };
 
-static const char *arch_names[THAW_COUNT(arch_table)];
+static const char *const arch_names[] = {
+#define NAME(name, head, complete, build) name,
+    ARCHS(NAME)
+#undef NAME
+};
 
 const char *const *model_archs(size_t *n)
 {
-    for (size_t i = 0; i < THAW_COUNT(arch_table); i++)
-        arch_names[i] = arch_table[i].name;
-    *n = THAW_COUNT(arch_table);
+    *n = THAW_COUNT(arch_names);
     return arch_names;
 }
 
 static thaw_status find_arch(const struct arch_row **out, const char *name)
 {
     text near = TEXT_INIT;
-    size_t n;
-    const char *const *names = model_archs(&n);
     thaw_status status;
 
     for (size_t i = 0; i < THAW_COUNT(arch_table); i++)
@@ -44,7 +48,7 @@ static thaw_status find_arch(const struct arch_row **out, const char *name)
             *out = &arch_table[i];
             return THAW_OK;
         }
-    text_add_near(&near, name, names, n, 2);
+    text_add_near(&near, name, arch_names, THAW_COUNT(arch_names), 2);
     status = thaw_fail(THAW_E_SUPPORT, "unknown network '%s'%s", name, near.data ? near.data : "");
     text_done(&near);
     return status;
