@@ -129,6 +129,10 @@ static void record_name(int dir_fd, const char *path)
     e = add_event(EVENT_ADD, in);
     memcpy(e->name, name, sizeof name);
     e->target = node_of(s.st_ino);
+    if (e->target >= 0 && (S_ISDIR(s.st_mode) || s.st_nlink == 1)) {
+        rec.node[e->target].ino = 0; /* a file that is gone; its number is in use again */
+        e->target = -1;
+    }
     if (e->target < 0)
         e->target = add_node(s.st_ino, S_ISDIR(s.st_mode) ? 'd' : S_ISLNK(s.st_mode) ? 'l' : 'f');
 }
