@@ -31,10 +31,13 @@ enum {
     OPTION_SPLIT = 1 << 6,
     OPTION_RECIPE = 1 << 7,
     OPTION_QUIET = 1 << 8,
-    OPTION_MARKDOWN = 1 << 9
+    OPTION_MARKDOWN = 1 << 9,
+    OPTION_PRESET = 1 << 10,
+    OPTION_EPOCHS = 1 << 11,
+    OPTION_LIST = 1 << 12
 };
 
-#define CLI_MAX_OPERANDS 2
+#define CLI_MAX_OPERANDS 128
 
 /* A command line, parsed. Everything points into argv. */
 typedef struct cli_args {
@@ -42,9 +45,9 @@ typedef struct cli_args {
     int n_operands;
     const char *const *sets; /* [n_sets], "key=value" */
     int n_sets;
-    const char *run, *executor, *split, *recipe;
-    int threads;
-    bool json, steps, quiet, markdown, help;
+    const char *run, *executor, *split, *recipe, *preset;
+    int threads, epochs;
+    bool json, steps, quiet, markdown, list, help;
 } cli_args;
 
 typedef struct cli_command {
@@ -79,6 +82,11 @@ int cmd_resume(const cli_args *args);
 int cmd_eval(const cli_args *args);
 int cmd_plan(const cli_args *args);
 int cmd_show(const cli_args *args);
+int cmd_diff(const cli_args *args);
+int cmd_init(const cli_args *args);
+int cmd_freeze(const cli_args *args);
+int cmd_unfreeze(const cli_args *args);
+int cmd_lr(const cli_args *args);
 int cmd_help(const cli_args *args);
 int cmd_version(const cli_args *args);
 

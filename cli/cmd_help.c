@@ -11,6 +11,7 @@ static const struct {
     const char *meaning;
 } exit_codes[] = {
     {0, "done"},
+    {1, "`thaw diff`: the phase states differ"},
     {64, "the command line is wrong"},
     {65, "a data file, model or checkpoint is malformed or does not fit"},
     {66, "an input file or folder is not there"},
@@ -65,11 +66,11 @@ static int help_all(void)
         char left[40];
 
         snprintf(left, sizeof left, "%s %s", cli_commands[i].name, cli_commands[i].operands);
-        printf("  %-16s  %s\n", left, cli_commands[i].summary);
+        printf("  %-36s  %s\n", left, cli_commands[i].summary);
     }
     puts("");
     for (size_t i = 0; i < CLI_COUNT(topics); i++)
-        printf("  help %-11s  %s\n", topics[i].name, topics[i].summary);
+        printf("  help %-31s  %s\n", topics[i].name, topics[i].summary);
     puts("\n`thaw help COMMAND` says more.");
     return 0;
 }

@@ -1,5 +1,5 @@
 /*
- * cmd_look.c - `thaw plan` and `thaw show`: texts of the library, printed.
+ * cmd_look.c - `thaw plan`, `thaw show` and `thaw diff`: texts of the library, printed.
  */
 #include "cli.h"
 
@@ -22,4 +22,18 @@ int cmd_show(const cli_args *args)
     const thaw_status status = thaw_show(&text, args->operand[0], args->json);
 
     return status == THAW_OK ? cli_print(text) : cli_report(status);
+}
+
+int cmd_diff(const cli_args *args)
+{
+    char *text = NULL;
+    bool differ = false;
+    int code;
+    const thaw_status status =
+        thaw_diff(&text, &differ, args->operand[0], args->operand[1], args->json);
+
+    if (status != THAW_OK)
+        return cli_report(status);
+    code = cli_print(text);
+    return code == 0 && differ ? 1 : code;
 }

@@ -7,6 +7,15 @@
 
 #define HOW (OPTION_THREADS | OPTION_EXECUTOR)
 
+#define EDIT_HELP                                                                                  \
+    "CHECKPOINT is a checkpoint folder, or a run (its newest checkpoint). Each PATTERN is a "      \
+    "layer's\n"                                                                                    \
+    "name, a regular expression that matches a whole one, or an alias of the run's recipe. A "     \
+    "new\n"                                                                                        \
+    "checkpoint is committed beside the old one; `thaw resume` goes on from it and keeps the "     \
+    "edit,\n"                                                                                      \
+    "and the optimizer's state, until a later phase says otherwise.\n"
+
 const cli_command cli_commands[] = {
     {"train", "RECIPE", 1, 1, OPTION_SET | OPTION_RUN | OPTION_JSON | OPTION_QUIET | HOW, cmd_train,
      "train a network phase by phase, as a recipe says",
@@ -35,8 +44,34 @@ const cli_command cli_commands[] = {
      "out, and the memory it will need.\n"},
     {"show", "PATH", 1, 1, OPTION_JSON, cmd_show,
      "show the layers of a model, checkpoint, run or recipe",
-     "The tree of layers with parameter counts, and where PATH has phases: what trains, what is\n"
-     "frozen, and the learning-rate coefficients.\n"},
+     "The tree of layers with parameter counts, and where PATH has phases, a column for each: "
+     "what\n"
+     "trains (x), is frozen (-) or mixed (~), the coefficient, and the rate before the curve. "
+     "Blocks\n"
+     "that are alike are shown once. Of a checkpoint also the present phase (>) and the edits "
+     "made\n"
+     "by hand; a run stands for its newest checkpoint.\n"},
+    {"diff", "A B", 2, 2, OPTION_JSON, cmd_diff,
+     "show what two checkpoints, runs or recipes differ in",
+     "Who trains and how fast, now (of two checkpoints) and at the end of each phase. Only layers\n"
+     "that differ are listed; weights are not compared. The exit code is 0 where the phase state "
+     "is\n"
+     "the same, and 1 where it differs.\n"},
+    {"init", "MODEL [DATA...]", 0, 3, OPTION_PRESET | OPTION_EPOCHS | OPTION_LIST, cmd_init,
+     "print a recipe to begin with, from a preset",
+     "MODEL is a model folder or the name of an architecture, DATA the files of training images "
+     "and\n"
+     "of validation images. The recipe has the preset's phases over the layers of that network,\n"
+     "written out to be read and edited; `thaw init --list` lists the presets.\n"},
+    {"freeze", "CHECKPOINT PATTERN...", 2, CLI_MAX_OPERANDS, 0, cmd_freeze,
+     "freeze layers of a checkpoint by hand", EDIT_HELP},
+    {"unfreeze", "CHECKPOINT PATTERN...", 2, CLI_MAX_OPERANDS, 0, cmd_unfreeze,
+     "let layers of a checkpoint train again by hand", EDIT_HELP},
+    {"lr", "CHECKPOINT COEFFICIENT PATTERN...", 3, CLI_MAX_OPERANDS, 0, cmd_lr,
+     "change the rate of layers of a checkpoint by hand",
+     EDIT_HELP "COEFFICIENT multiplies the base rate; 0 pauses the layers, 1 removes their own "
+               "entry, so that\n"
+               "they have what the layer above them has.\n"},
     {"help", "[COMMAND]", 0, 1, OPTION_MARKDOWN, cmd_help,
      "explain a command, or the keys of a recipe",
      "`thaw help recipe` lists every key of a recipe; `thaw help exit` the exit codes.\n"},

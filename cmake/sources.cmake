@@ -126,8 +126,10 @@ set(THAW_KERNEL_SOURCES
 
 # The program.
 set(THAW_CLI_SOURCES
+    cli/cmd_edit.c
     cli/cmd_eval.c
     cli/cmd_help.c
+    cli/cmd_init.c
     cli/cmd_look.c
     cli/cmd_train.c
     cli/commands.c

@@ -188,10 +188,54 @@ THAW_API THAW_MUST_USE thaw_status thaw_plan(char **out, const thaw_recipe *reci
                                              bool json);
 
 /*
- * The layer tree of a model folder, checkpoint, run or recipe file, with parameter counts, frozen
- * and trainable marks and coefficients where it has phases. Text or JSON.
+ * The layer tree of a model folder, checkpoint, run or recipe file, with parameter counts. Where
+ * there are phases: whether each layer trains in each of them, its coefficient, and its rate before
+ * the curve; of a checkpoint also the present phase and the edits made by hand. The text shows
+ * blocks that are alike once; JSON shows all.
  */
 THAW_API THAW_MUST_USE thaw_status thaw_show(char **out, const char *path, bool json);
+
+/*
+ * What two checkpoints, runs or recipes differ in: who trains and how fast, now (where both are
+ * checkpoints) and at the end of each phase. Only the layers in which they differ are listed.
+ * differ    false: they have the same phase state, whatever the weights
+ */
+THAW_API THAW_MUST_USE thaw_status thaw_diff(char **out, bool *differ, const char *a, const char *b,
+                                             bool json);
+
+typedef enum thaw_edit_kind { THAW_EDIT_FREEZE, THAW_EDIT_UNFREEZE, THAW_EDIT_LR } thaw_edit_kind;
+
+/*
+ * Change the phase state of a checkpoint by hand: commit a new checkpoint beside it that differs
+ * in the phase state alone. Resuming the run goes on from it and keeps the edit, and the
+ * optimizer's state, until a later phase says otherwise about the same layers.
+ *
+ * path         a run folder (its newest checkpoint) or a checkpoint in one
+ * coefficient  THAW_EDIT_LR: finite, 0 or more; 1 removes the layers' own entries
+ * patterns     n layer patterns, or aliases of the run's recipe
+ * out          what was done, one line each, the new checkpoint's path in the first
+ *
+ * Errors: THAW_E_NOMATCH, THAW_E_PATTERN, THAW_E_RANGE; THAW_E_CREATE when the run is in use;
+ * THAW_E_CORRUPT. Nothing has changed then.
+ */
+THAW_API THAW_MUST_USE thaw_status thaw_edit(char **out, const char *path, thaw_edit_kind kind,
+                                             double coefficient, const char *const *patterns,
+                                             int n);
+
+/*
+ * A recipe to begin with, from a preset (thaw_presets): the phases it expands to over this network
+ * are ordinary ones, to be read and edited.
+ *
+ * model    a model folder, or the name of an architecture that needs no more than its name
+ * options  of the preset; NULL or a length of 0: a length in epochs that gives each phase one
+ * data     n_data paths: training images, then validation images; the rest has to be filled in
+ *
+ * Errors: THAW_E_NOMATCH for an unknown preset, those of thaw_schedule_preset and of reading the
+ * model.
+ */
+THAW_API THAW_MUST_USE thaw_status thaw_init(char **out, const char *model, const char *preset,
+                                             const thaw_preset_options *options,
+                                             const char *const *data, int n_data);
 
 #ifdef __cplusplus
 }

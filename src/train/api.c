@@ -302,53 +302,46 @@ done:
     return status;
 }
 
-static thaw_status show_recipe(text *t, const thaw_recipe *recipe, const char *weights, bool json)
-{
-    job *j = NULL;
-    thaw_status status;
-
-    THAW_TRY(job_open(&j, recipe, &no_options, weights, weights ? 0 : JOB_DATA));
-    THAW_TRY(show_view(t, j->model, recipe, j->schedule, -1, json));
-done:
-    job_close(j);
-    return status;
-}
-
-static thaw_status show_model(text *t, const char *folder, bool json)
-{
-    model_config config;
-    model *m = NULL;
-    thaw_status status;
-
-    THAW_TRY(model_folder_config(&config, folder));
-    THAW_TRY(model_create(&m, &config, DTYPE_F32));
-    THAW_TRY(show_view(t, m, NULL, NULL, -1, json));
-done:
-    model_destroy(m);
-    return status;
-}
-
 thaw_status thaw_show(char **out, const char *path, bool json)
 {
-    const size_t n = strlen(path);
-    const bool is_recipe = n > 5 && strcmp(path + n - 5, ".toml") == 0;
-    thaw_recipe *recipe = NULL;
-    place p = {0};
+    outlook *o = NULL;
     text t = TEXT_INIT;
     thaw_status status;
 
-    if (!is_recipe)
-        THAW_TRY(find_place(&p, path));
-    if (is_recipe || p.recipe) {
-        THAW_TRY(thaw_recipe_load(&recipe, is_recipe ? path : p.recipe, NULL, 0));
-        THAW_TRY(show_recipe(&t, recipe, p.weights, json));
-    } else {
-        THAW_TRY(show_model(&t, p.weights, json));
-    }
+    THAW_TRY(outlook_open(&o, path));
+    THAW_TRY(show_view(&t, o, json));
     THAW_TRY(text_take(out, &t, "the view of a network"));
 done:
     text_done(&t);
-    thaw_recipe_destroy(recipe);
-    place_done(&p);
+    outlook_close(o);
+    return status;
+}
+
+static thaw_status open_phases(outlook **out, const char *path)
+{
+    THAW_CHECK(outlook_open(out, path));
+    if (!(*out)->schedule)
+        return thaw_fail(THAW_E_USAGE, "'%s' is a network without phases; compare recipes, runs or "
+                                       "checkpoints",
+                         path);
+    return THAW_OK;
+}
+
+thaw_status thaw_diff(char **out, bool *differ, const char *a, const char *b, bool json)
+{
+    outlook *of_a = NULL, *of_b = NULL;
+    text t = TEXT_INIT;
+    bool found = false;
+    thaw_status status;
+
+    THAW_TRY(open_phases(&of_a, a));
+    THAW_TRY(open_phases(&of_b, b));
+    THAW_TRY(diff_view(&t, &found, of_a, of_b, json));
+    THAW_TRY(text_take(out, &t, "what two phase states differ in"));
+    *differ = found;
+done:
+    text_done(&t);
+    outlook_close(of_a);
+    outlook_close(of_b);
     return status;
 }

@@ -247,11 +247,10 @@ static thaw_status add_change(thaw_schedule *s, const recipe_change *c)
 }
 
 /* Every mistake of the schedule, each with its place in the recipe in front. */
-static thaw_status place_problems(const job *j, thaw_status code)
+static thaw_status place_problems(const thaw_recipe *r, const thaw_schedule *s, thaw_status code)
 {
-    const thaw_recipe *r = j->recipe;
     const schedule_problem *problem;
-    const int n = thaw__schedule_problems(&problem, j->schedule);
+    const int n = thaw__schedule_problems(&problem, s);
     text all = TEXT_INIT;
 
     for (int i = 0; i < n; i++) {
@@ -272,31 +271,39 @@ static thaw_status place_problems(const job *j, thaw_status code)
     return code;
 }
 
-static thaw_status open_schedule(job *j)
-{
-    const thaw_recipe *r = j->recipe;
-
-    THAW_CHECK(thaw_schedule_create(&j->schedule, j->model->tree));
-    thaw_schedule_frozen_norm_eval(j->schedule, r->frozen_norm_eval);
-    thaw_schedule_set_sizes(j->schedule, j->steps_per_epoch, r->loader.batch * r->accumulate, 0);
-    THAW_CHECK(recipe_add_stages(j->schedule, r));
-    for (int p = 0; p < r->n_phases; p++) {
-        THAW_CHECK(thaw_schedule_add_phase(j->schedule, &r->phase[p].options));
-        for (int c = 0; c < r->phase[p].n_changes; c++)
-            THAW_CHECK(add_change(j->schedule, &r->phase[p].change[c]));
-    }
-    const thaw_status status = thaw_schedule_seal(j->schedule);
-    return status == THAW_OK ? THAW_OK : place_problems(j, status);
-}
-
 /* An update never crosses the end of an epoch: the last one may have fewer micro-batches. */
-static int64_t count_steps_per_epoch(const job *j)
+static int64_t steps_of_epoch(const thaw_recipe *r, int64_t samples)
 {
-    const thaw_recipe *r = j->recipe;
-    const int64_t n = j->train ? j->train->n : 1;
-    const int64_t batches = (n + r->loader.batch - 1) / r->loader.batch;
+    const int64_t batches = (samples + r->loader.batch - 1) / r->loader.batch;
 
     return (batches + r->accumulate - 1) / r->accumulate;
+}
+
+thaw_status job_schedule(thaw_schedule **out, const thaw_recipe *r, const thaw_tree *tree,
+                         int64_t samples)
+{
+    thaw_schedule *s = NULL;
+    thaw_status status;
+
+    THAW_TRY(thaw_schedule_create(&s, tree));
+    thaw_schedule_frozen_norm_eval(s, r->frozen_norm_eval);
+    thaw_schedule_set_sizes(s, steps_of_epoch(r, samples), r->loader.batch * r->accumulate, 0);
+    THAW_TRY(recipe_add_stages(s, r));
+    for (int p = 0; p < r->n_phases; p++) {
+        THAW_TRY(thaw_schedule_add_phase(s, &r->phase[p].options));
+        for (int c = 0; c < r->phase[p].n_changes; c++)
+            THAW_TRY(add_change(s, &r->phase[p].change[c]));
+    }
+    status = thaw_schedule_seal(s);
+    if (status != THAW_OK) {
+        status = place_problems(r, s, status);
+        goto done;
+    }
+    *out = s;
+    s = NULL;
+done:
+    thaw_schedule_destroy(s);
+    return status;
 }
 
 /* ----------------------------------------------------------------------------------------------
@@ -324,9 +331,9 @@ thaw_status job_open(job **out, const thaw_recipe *recipe, const thaw_run_option
     }
     if (needs & JOB_DATA)
         THAW_TRY(open_data(j));
-    j->steps_per_epoch = count_steps_per_epoch(j);
+    j->steps_per_epoch = steps_of_epoch(recipe, j->train ? j->train->n : 1);
     THAW_TRY(open_model(j, weights));
-    THAW_TRY(open_schedule(j));
+    THAW_TRY(job_schedule(&j->schedule, recipe, j->model->tree, j->train ? j->train->n : 1));
     if (needs & JOB_EXEC)
         THAW_TRY(exec_open(&j->exec, ops, j->params, j->threads));
     *out = j;

@@ -100,6 +100,9 @@ static void print_state(text *out, const trainer *t)
     text_add(out, "  \"optimizer\": ");
     text_add_json_string(out, t->job->recipe->rule->name);
     text_add(out, ",\n");
+    text_addf(out, "  \"samples\": %lld,\n  \"edits\": ", (long long)t->job->train->n);
+    record_print_edits(out, t->record);
+    text_add(out, ",\n");
     print_progress(out, &t->state);
     print_own_updates(out, t->job->params);
     text_add(out, "}\n");
@@ -408,6 +411,17 @@ static thaw_status read_state(json_t **out, const char *path)
     return THAW_OK;
 }
 
+/* Edits made by hand become part of the schedule, and of later checkpoints. */
+static thaw_status take_up_edits(trainer *t, const char *checkpoint)
+{
+    THAW_CHECK(record_read(&t->record, checkpoint));
+    THAW_CHECK(record_apply(t->record, t->job->schedule));
+    if (t->record->n_edits > 0)
+        text_addf(&t->note, "phases edited by hand: %d time%s\n", t->record->n_edits,
+                  t->record->n_edits == 1 ? "" : "s");
+    return THAW_OK;
+}
+
 thaw_status state_load(trainer *t, const char *checkpoint)
 {
     char *state_path = os_path(checkpoint, "state.json");
@@ -423,6 +437,7 @@ thaw_status state_load(trainer *t, const char *checkpoint)
     THAW_TRY(read_state(&root, state_path));
     THAW_TRY(check_origin(t, root, state_path));
     THAW_TRY(parse_progress(&t->state, root, t->job->train, state_path));
+    THAW_TRY(take_up_edits(t, checkpoint));
     note_differences(t, root);
     THAW_TRY(st_open(&moments, moments_path));
     THAW_TRY(load_moments(t, json_object_get(root, "own_updates"), moments));

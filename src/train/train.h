@@ -320,6 +320,11 @@ thaw_status job_open(job **out, const thaw_recipe *recipe, const thaw_run_option
 void job_close(job *j);
 dataset *job_split(const job *j, const char *split); /* NULL: none of that name */
 
+/* The sealed schedule of a recipe over a network and so many training samples. Mistakes come with
+ * their places in the recipe. */
+thaw_status job_schedule(thaw_schedule **out, const thaw_recipe *recipe, const thaw_tree *tree,
+                         int64_t samples) THAW_MUST_USE;
+
 /* config.json of a model folder. */
 thaw_status model_folder_config(model_config *out, const char *folder) THAW_MUST_USE;
 
@@ -373,6 +378,42 @@ typedef struct eval_sums {
 thaw_status evaluate(eval_sums *out, int64_t *confusion, plans *cache, job *j,
                      dataset *d) THAW_MUST_USE;
 
+/* ----------------------------------------------------------------------------------------------
+ * records (record.c): what state.json says of the phase state */
+
+/* A change made by hand; patterns are layer patterns, aliases already replaced. */
+typedef struct run_edit {
+    int64_t iteration; /* it comes after what the schedule does there, and before what comes later */
+    thaw_edit_kind kind;
+    double coefficient; /* THAW_EDIT_LR */
+    const char **pattern;
+    int n_patterns;
+} run_edit;
+
+typedef struct run_record {
+    thaw_region *region;
+    int64_t iteration;
+    int64_t samples; /* of the training data; 0: not told */
+    thaw_fired *fired;
+    int n_fired;
+    run_edit *edit;
+    int n_edits;
+} run_record;
+
+thaw_status record_read(run_record **out, const char *checkpoint) THAW_MUST_USE;
+void record_destroy(run_record *r);
+thaw_progress record_progress(const run_record *r);
+
+/* Give edits to a sealed schedule: all of a record's, or one. */
+thaw_status record_apply(const run_record *r, thaw_schedule *schedule) THAW_MUST_USE;
+thaw_status edit_apply(thaw_schedule *schedule, const run_edit *edit) THAW_MUST_USE;
+const char *edit_name(thaw_edit_kind kind); /* "freeze" */
+
+/* The edits as a JSON list; r may be NULL. The state.json of a checkpoint with one edit more. */
+void record_print_edits(text *out, const run_record *r);
+thaw_status record_with_edit(char **json, const char *checkpoint,
+                             const run_edit *edit) THAW_MUST_USE;
+
 /* ---------------------------------------------------------------------------- training (trainer.c,
  * update.c …) */
 
@@ -425,6 +466,7 @@ typedef struct trainer {
     int64_t saved_iteration; /* of the newest checkpoint, -1: none */
     int64_t evaluated_iteration;
     text note; /* what taking up a checkpoint has to tell */
+    run_record *record; /* of the checkpoint taken up: its edits go on into later ones; or NULL */
     bool stop;
 } trainer;
 
@@ -456,8 +498,56 @@ thaw_status state_save_best(trainer *t) THAW_MUST_USE;
 
 /* Views of a recipe. */
 thaw_status plan_view(text *out, job *j, bool steps, bool json) THAW_MUST_USE;
-/* recipe and schedule NULL: the tree alone. now: iteration to mark, -1: none. */
-thaw_status show_view(text *out, const model *m, const thaw_recipe *recipe, thaw_schedule *schedule,
-                      int64_t now, bool json) THAW_MUST_USE;
+
+/* ----------------------------------------------------------------------------------------------
+ * looking (outlook.c): what a path holds, with its phases, as far as the files there tell */
+
+typedef struct outlook {
+    thaw_recipe *recipe; /* NULL: a network alone, and no schedule */
+    const model *model;
+    thaw_schedule *schedule; /* with the edits of the record */
+    char *checkpoint;        /* NULL: none */
+    run_record *record;      /* of the checkpoint */
+    model *own_model;        /* what of the above belongs to the outlook, not to its job */
+    thaw_schedule *own_schedule;
+    job *job;
+} outlook;
+
+/*
+ * path: a recipe (its data are opened), a run folder (its newest checkpoint, else its recipe), a
+ * checkpoint, or a model folder. A checkpoint is read without weights and data.
+ */
+thaw_status outlook_open(outlook **out, const char *path) THAW_MUST_USE;
+void outlook_close(outlook *o);
+
+/* Progress of the checkpoint, or the start; the phase it stands in, -1 without one. */
+thaw_progress outlook_now(const outlook *o);
+int outlook_phase(const outlook *o);
+
+/*
+ * What holds in a phase: in the one a checkpoint stands in, now; in those it has left, as they
+ * ended; else as it begins. at_end: in all of them as they end. Its base rate, before the curve.
+ */
+thaw_status outlook_effect(const thaw_effect **out, const outlook *o, int phase,
+                           bool at_end) THAW_MUST_USE;
+double outlook_rate(const outlook *o, const thaw_effect *effect);
+
+/* showview.c. stand_of: how the parameters first used at or below a module stand. */
+typedef struct stand {
+    int64_t trainable, total;
+    double least, most; /* coefficients of the trainable ones; 0 without any */
+} stand;
+stand stand_of(const thaw_tree *tree, const thaw_effect *effect, int module);
+const char *stand_state(const stand *s); /* "trainable", "frozen", "mixed" */
+void stand_print(text *out, const stand *s, double lr);
+thaw_status show_view(text *out, const outlook *o, bool json) THAW_MUST_USE;
+
+/* diffview.c. Whether two outlooks differ in phase state, and where. */
+thaw_status diff_view(text *out, bool *differ, const outlook *a, const outlook *b,
+                      bool json) THAW_MUST_USE;
+
+/* The checkpoint that a path means: itself, or the newest one of a run folder; NULL: neither. Free
+ * with thaw__free. notes: reasons of those that were skipped. */
+thaw_status find_checkpoint(char **out, text *notes, const char *path) THAW_MUST_USE;
 
 #endif

@@ -508,6 +508,7 @@ void trainer_destroy(trainer *t)
     loader_destroy(t->loader);
     params_snapshot_destroy(t->undo);
     thaw__free(t->state.fired);
+    record_destroy(t->record);
     text_done(&t->note);
     if (t->events_fd >= 0)
         os_close(t->events_fd);

@@ -10,7 +10,7 @@ expect 0 "thaw 0." "$thaw" version
 has out "kernels: "
 expect 0 "thaw 0." "$thaw" --version
 
-commands="train resume eval plan show help version"
+commands="train resume eval plan show diff init freeze unfreeze lr help version"
 "$thaw" help >all
 for command in $commands; do
     has all "  $command"
