@@ -91,8 +91,8 @@ set(THAW_REST_SOURCES
     src/train/events.c
     src/train/init.c
     src/train/job.c
-    src/train/outlook.c
     src/train/moments.c
+    src/train/outlook.c
     src/train/phase_best.c
     src/train/plans.c
     src/train/planview.c
@@ -122,7 +122,9 @@ set(THAW_KERNEL_SOURCES
     src/exec/fast_norm.c
     src/exec/fast_pool.c
     src/exec/ref_f32.c
-    src/exec/ref_f64.c)
+    src/exec/ref_f64.c
+    src/optim/rules.c
+    src/tensor/tensor.c)
 
 # The program.
 set(THAW_CLI_SOURCES
@@ -216,7 +218,12 @@ set(THAW_UNIT_TESTS
     exec/test_exec
     exec/test_ref
     train/test_evaluate
+    train/test_events
+    train/test_job
+    train/test_moments
+    train/test_phase_best
     train/test_plans
+    train/test_planview
     train/test_recipe
     train/test_run_state
     train/test_toml
