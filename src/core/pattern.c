@@ -20,7 +20,7 @@
 struct name_pattern {
     char *python;
     text prefix;
-    bool literal; /* the prefix is the only match */
+    bool literal; /* the prefix is the only match; there is no code then */
     pcre2_general_context *general;
     pcre2_match_context *context;
     pcre2_match_data *data;
@@ -91,9 +91,9 @@ static thaw_status prepare_match(name_pattern *p)
     return THAW_OK;
 }
 
-/* The prefix is taken over. */
+/* The prefix is taken over; where it is the only match, the engine is not needed. */
 static thaw_status compile(name_pattern **out, const char *python, const char *translated,
-                           text *prefix)
+                           text *prefix, bool literal)
 {
     thaw_status status = THAW_OK;
     name_pattern *p = thaw__new(1, sizeof(*p));
@@ -101,6 +101,7 @@ static thaw_status compile(name_pattern **out, const char *python, const char *t
     if (!p)
         return fail_memory(python);
     p->prefix = *prefix;
+    p->literal = literal;
     *prefix = (text)TEXT_INIT;
     p->python = thaw__strdup(python);
     p->general = pcre2_general_context_create(allocate, release, NULL);
@@ -108,8 +109,10 @@ static thaw_status compile(name_pattern **out, const char *python, const char *t
         status = fail_memory(python);
         goto done;
     }
-    THAW_TRY(compile_translated(p, translated));
-    THAW_TRY(prepare_match(p));
+    if (!literal) {
+        THAW_TRY(compile_translated(p, translated));
+        THAW_TRY(prepare_match(p));
+    }
     *out = p;
     p = NULL;
 done:
@@ -124,8 +127,7 @@ thaw_status pattern_compile(name_pattern **out, const char *python)
     bool literal;
 
     THAW_TRY(regex_translate(&translated, &prefix, &literal, python));
-    THAW_TRY(compile(out, python, translated.data ? translated.data : "", &prefix));
-    (*out)->literal = literal;
+    THAW_TRY(compile(out, python, translated.data ? translated.data : "", &prefix, literal));
 done:
     text_done(&prefix);
     text_done(&translated);
@@ -136,7 +138,7 @@ thaw_status pattern_compile_engine(name_pattern **out, const char *pcre2)
 {
     text prefix = TEXT_INIT;
 
-    return compile(out, pcre2, pcre2, &prefix);
+    return compile(out, pcre2, pcre2, &prefix, false);
 }
 
 void pattern_destroy(name_pattern *p)
@@ -168,6 +170,10 @@ thaw_status pattern_match(bool *out, const name_pattern *p, const char *name)
         return THAW_OK;
     }
     n = strlen(name);
+    if (p->literal) {
+        *out = n == p->prefix.length;
+        return THAW_OK;
+    }
     if (n > NAME_MOST)
         return thaw_fail(THAW_E_LIMIT, "a name of %zu bytes is too long to match", n);
     code = pcre2_match(p->code, (PCRE2_SPTR)name, n, 0, PCRE2_NO_UTF_CHECK, p->data, p->context);

@@ -168,6 +168,7 @@ typedef struct saved_groups {
     int64_t epoch;
     policy_group *group;
     int n;
+    int *of_module; /* [n_modules] number of its group; -1: none */
 } saved_groups;
 
 static thaw_status read_group(policy_group *g, const thaw_policy *p, const json_node *v)
@@ -202,10 +203,19 @@ static thaw_status read_groups(saved_groups *out, const thaw_policy *p, const js
     for (const json_node *v = groups->first; v; v = v->next)
         n++;
     out->group = thaw__new(n, sizeof(*out->group));
-    if (!out->group)
+    out->of_module = thaw__new((size_t)p->tree->n_modules, sizeof(*out->of_module));
+    if (!out->group || !out->of_module)
         return thaw_fail(THAW_E_NOMEM, "out of memory for a policy");
-    for (const json_node *v = groups->first; v; v = v->next)
-        THAW_CHECK(read_group(&out->group[out->n++], p, v));
+    for (int m = 0; m < p->tree->n_modules; m++)
+        out->of_module[m] = -1;
+    for (const json_node *v = groups->first; v; v = v->next) {
+        policy_group *g = &out->group[out->n];
+
+        THAW_CHECK(read_group(g, p, v));
+        if (g->module >= 0)
+            out->of_module[g->module] = out->n;
+        out->n++;
+    }
     return THAW_OK;
 }
 
@@ -215,13 +225,13 @@ static void adopt_groups(thaw_policy *p, const saved_groups *saved)
     p->in_force = saved->in_force;
     p->epoch = saved->epoch;
     for (int g = 0; g < p->n_groups; g++) {
-        p->group[g].born = groups_decays(p);
-        for (int i = 0; i < saved->n; i++)
-            if (saved->group[i].module == p->group[g].module) {
-                p->group[g].base = saved->group[i].base;
-                p->group[g].applied = saved->group[i].applied;
-                p->group[g].born = saved->group[i].born;
-            }
+        const int i = saved->of_module[p->group[g].module];
+
+        p->group[g].born = i < 0 ? groups_decays(p) : saved->group[i].born;
+        if (i >= 0) {
+            p->group[g].base = saved->group[i].base;
+            p->group[g].applied = saved->group[i].applied;
+        }
     }
 }
 
@@ -254,6 +264,7 @@ thaw_status thaw_policy_load(thaw_policy *p, const char *json, const thaw_rates 
         groups_done(p);
     }
 done:
+    thaw__free(saved.of_module);
     thaw__free(saved.group);
     phase_state_done(&fresh);
     region_destroy(region);

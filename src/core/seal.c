@@ -99,46 +99,51 @@ static thaw_status resolve_spec(thaw_schedule *s, place at, schedule_change *c)
     return THAW_OK;
 }
 
-/* The same target asked for two different things at one moment. */
+/* The same target asked for two different things at one moment; both are of one kind. */
 static bool contradicts(const schedule_change *a, const schedule_change *b)
 {
-    const bool a_mask = a->type == SCHEDULE_FREEZE || a->type == SCHEDULE_UNFREEZE;
-    const bool b_mask = b->type == SCHEDULE_FREEZE || b->type == SCHEDULE_UNFREEZE;
-    const bool a_rate = a->type == SCHEDULE_COEFFICIENT || a->type == SCHEDULE_PIN;
-    const bool b_rate = b->type == SCHEDULE_COEFFICIENT || b->type == SCHEDULE_PIN;
-
-    if (a->type == SCHEDULE_SPEC && b->type == SCHEDULE_SPEC)
-        return a->frozen != b->frozen;
-    if (a_mask && b_mask)
-        return a->type != b->type;
-    return a_rate && b_rate && (a->type != b->type || a->coefficient != b->coefficient);
+    return a->type != b->type || a->frozen != b->frozen ||
+           (a->type == SCHEDULE_COEFFICIENT && a->coefficient != b->coefficient);
 }
 
-static const char *common_target(const schedule_change *a, const schedule_change *b)
+/* Changes of the mask, of rates, and specs do not get in each other's way. */
+static int kind_of(const schedule_change *c)
 {
-    if (a->type == SCHEDULE_SPEC)
-        return !strcmp(a->module, b->module) ? a->module : NULL;
-    for (int i = 0; i < a->n_patterns; i++)
-        for (int k = 0; k < b->n_patterns; k++)
-            if (!strcmp(a->pattern[i], b->pattern[k]))
-                return a->pattern[i];
-    return NULL;
+    static const int kind[] = {[SCHEDULE_FREEZE] = 0,
+                               [SCHEDULE_UNFREEZE] = 0,
+                               [SCHEDULE_COEFFICIENT] = 1,
+                               [SCHEDULE_PIN] = 1,
+                               [SCHEDULE_SPEC] = 2};
+
+    return kind[c->type];
 }
 
 static thaw_status check_contradictions(thaw_schedule *s, place at, const change_list *list)
 {
-    for (int i = 1; i < list->n; i++)
-        for (int k = 0; k < i; k++) {
-            const schedule_change *a = &list->item[k], *b = &list->item[i];
-            const char *target = contradicts(a, b) ? common_target(a, b) : NULL;
+    thaw_status status = THAW_OK;
+    name_map last[3] = {{0}}; /* of each kind: text, the last change that names it */
 
-            if (!target)
-                continue;
-            at.change = i;
-            thaw_fail(THAW_E_RECIPE, "'%s' is asked for two different things at once", target);
-            THAW_CHECK(add_problem(s, at, THAW_E_RECIPE, thaw_error()));
+    for (at.change = 0; at.change < list->n; at.change++) {
+        const schedule_change *c = &list->item[at.change];
+        const char *const *target = c->type == SCHEDULE_SPEC ? &c->module : c->pattern;
+        const int n = c->type == SCHEDULE_SPEC ? 1 : c->n_patterns;
+        name_map *map = &last[kind_of(c)];
+
+        for (int i = 0; i < n; i++) {
+            const int before = name_map_get(map, target[i]);
+
+            if (before >= 0 && contradicts(&list->item[before], c)) {
+                thaw_fail(THAW_E_RECIPE, "'%s' is asked for two different things at once",
+                          target[i]);
+                THAW_TRY(add_problem(s, at, THAW_E_RECIPE, thaw_error()));
+            }
+            THAW_TRY(name_map_put(map, target[i], at.change));
         }
-    return THAW_OK;
+    }
+done:
+    for (size_t k = 0; k < THAW_COUNT(last); k++)
+        name_map_done(&last[k]);
+    return status;
 }
 
 static thaw_status resolve_list(thaw_schedule *s, int phase, int stage, change_list *list)
