@@ -147,7 +147,11 @@ static void add_phase(text *t, json_t *p)
         text_add(t, shown++ ? ", " : "");
         text_add_json_string(t, key);
         text_add(t, " = ");
-        text_add_double(t, json_number_value(value));
+        /* The reference stores a 1; ours would remove the entry, and an ancestor's would hold. */
+        if (json_number_value(value) == 1)
+            text_add(t, "\"pin\"");
+        else
+            text_add_double(t, json_number_value(value));
     }
     text_add(t, " }\n");
 }
