@@ -146,7 +146,7 @@ static void update(bench *b)
 {
     const double valid = *(const double *)exec_read(b->session, b->plan->results.valid);
 
-    optim_step(b->params, b->rule, &b->hyper, &b->effect, 1e-3, 1 / valid, b->threads);
+    optim_step(b->params, b->rule, &b->hyper, &b->effect, 1e-3, 1, 1 / valid, b->threads);
 }
 
 /* Processor time of all threads: what counts on a machine that is shared. */

@@ -123,7 +123,7 @@ typedef struct thaw_phase_options {
     const char *until_metric;
     int until_patience;
     double until_min_change;
-    bool until_restore; /* the phase's best weights are taken back at its end; the program does it */
+    bool until_restore; /* the program takes the phase's best weights back at its end */
     /* parameters that were frozen at the end of the phase before and train in this one: their rate
        rises over this many steps, see thaw_effect_warmup; 0: at once */
     int64_t thaw_warmup;

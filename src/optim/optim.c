@@ -25,7 +25,7 @@ static thaw_status begin_state(optim_report *report, params *p, int i, int n_sta
     if (has_state(item, n_state)) {
         report->kept += !item->parked;
         report->resumed += item->parked;
-        item->parked = false;
+        item->parked = item->in_file = false;
         return THAW_OK;
     }
     report->made++;
@@ -44,8 +44,11 @@ static void end_state(optim_report *report, params *p, int i, thaw_on_freeze on_
         report->dropped++;
         return;
     }
-    report->parked += !item->parked;
+    if (item->parked)
+        return;
+    report->parked++;
     item->parked = true;
+    item->in_file = on_freeze == THAW_ON_FREEZE_PARK;
 }
 
 thaw_status optim_migrate(optim_report *report, params *p, const optim_rule *rule,
@@ -114,7 +117,7 @@ static double decay_of(const param *item, const optim_hyper *h)
 }
 
 void optim_step(params *p, const optim_rule *rule, const optim_hyper *h, const thaw_effect *effect,
-                double base_lr, double grad_scale, int threads)
+                double base_lr, double ramp, double grad_scale, int threads)
 {
     for (int i = 0; i < p->n_trained; i++) {
         param *item = &p->item[i];
@@ -122,6 +125,7 @@ void optim_step(params *p, const optim_rule *rule, const optim_hyper *h, const t
         if (!effect->updated[i])
             continue;
         item->steps++;
+        const double warming = effect->thawed && effect->thawed[i] ? ramp : 1;
         const optim_args args = {.dtype = item->dtype,
                                  .n = item->elements,
                                  .w = item->data,
@@ -129,7 +133,7 @@ void optim_step(params *p, const optim_rule *rule, const optim_hyper *h, const t
                                  .state = item->state,
                                  .grad_scale = grad_scale,
                                  .t = item->steps,
-                                 .lr = base_lr * effect->lr_scale[i],
+                                 .lr = base_lr * effect->lr_scale[i] * warming,
                                  .weight_decay = decay_of(item, h),
                                  .hyper = h,
                                  .threads = threads};

@@ -106,10 +106,11 @@ double optim_grad_norm(const params *p, double scale);
 double optim_clip_factor(double norm, double clip);
 
 /*
- * Update every parameter that effect says is updated, with rate base_lr × effect->lr_scale[i];
- * raises versions and own step counts. base_lr has the curve's factor in it.
+ * Update every parameter that effect says is updated, with rate base_lr × effect->lr_scale[i], and
+ * × ramp where it thawed with the phase; raises versions and own step counts. base_lr has the
+ * curve's factor in it.
  */
 void optim_step(params *p, const optim_rule *rule, const optim_hyper *h, const thaw_effect *effect,
-                double base_lr, double grad_scale, int threads);
+                double base_lr, double ramp, double grad_scale, int threads);
 
 #endif

@@ -112,14 +112,20 @@ void params_zero_grads(params *p)
 
 thaw_status params_make_state(params *p, int i, int n)
 {
+    params_drop_state(p, i);
+    return params_hold_state(p, i, n);
+}
+
+thaw_status params_hold_state(params *p, int i, int n)
+{
     param *item = &p->item[i];
 
-    params_drop_state(p, i);
+    params_release_state(p, i);
     for (int k = 0; k < n; k++) {
         item->state[k] = thaw__new(item->bytes, 1);
         item->n_state = k + 1;
         if (!item->state[k]) {
-            params_drop_state(p, i);
+            params_release_state(p, i);
             return thaw_fail(THAW_E_NOMEM,
                              "out of memory for the optimizer state of '%s', %zu bytes", item->name,
                              item->bytes);
@@ -128,7 +134,7 @@ thaw_status params_make_state(params *p, int i, int n)
     return THAW_OK;
 }
 
-void params_drop_state(params *p, int i)
+void params_release_state(params *p, int i)
 {
     param *item = &p->item[i];
 
@@ -137,8 +143,13 @@ void params_drop_state(params *p, int i)
         item->state[k] = NULL;
     }
     item->n_state = 0;
-    item->steps = 0;
-    item->parked = false;
+}
+
+void params_drop_state(params *p, int i)
+{
+    params_release_state(p, i);
+    p->item[i].steps = 0;
+    p->item[i].parked = p->item[i].in_file = false;
 }
 
 size_t params_data_bytes(const params *p)
@@ -231,6 +242,11 @@ void params_snapshot_restore(const params_snapshot *s, params *p)
 }
 
 const void *params_snapshot_data(const params_snapshot *s, int i)
+{
+    return s->data[i];
+}
+
+void *params_snapshot_room(params_snapshot *s, int i)
 {
     return s->data[i];
 }

@@ -31,6 +31,7 @@ typedef struct param {
     void *state[PARAM_MAX_STATE]; /* f64 for F64 parameters, else f32 */
     int64_t steps;                /* its own updates since its state was made */
     bool parked;                  /* state belongs to a frozen parameter, waiting for it to thaw */
+    bool in_file; /* it waits in a file where there is one: then n_state is 0, and steps stay */
 } param;
 
 typedef struct params {
@@ -60,6 +61,11 @@ void params_zero_grads(params *p);
 thaw_status params_make_state(params *p, int i, int n) THAW_MUST_USE;
 void params_drop_state(params *p, int i);
 
+/* Give back the memory of parameter i's state alone, or make room for it again (zeros): its count
+ * and marks stay. */
+void params_release_state(params *p, int i);
+thaw_status params_hold_state(params *p, int i, int n) THAW_MUST_USE;
+
 /* Bytes of data, gradients, optimizer state now held. */
 size_t params_data_bytes(const params *p);
 size_t params_grad_bytes(const params *p);
@@ -75,6 +81,7 @@ thaw_status params_snapshot_take(params_snapshot **inout, const params *p,
                                  bool buffers_only) THAW_MUST_USE;
 void params_snapshot_restore(const params_snapshot *s, params *p);
 const void *params_snapshot_data(const params_snapshot *s, int i);
+void *params_snapshot_room(params_snapshot *s, int i); /* the same, to be filled from a file */
 void params_snapshot_destroy(params_snapshot *s);
 
 /*

@@ -7,11 +7,20 @@
 #include <math.h>
 #include <string.h>
 
+/* Samples of the largest batch that a run meets. */
+static int64_t most_batch(const thaw_recipe *r, int64_t n)
+{
+    n = THAW_MAX(n, r->loader.batch);
+    for (int i = 0; i < r->n_phases; i++)
+        n = THAW_MAX(n, recipe_batch(r, i));
+    return n;
+}
+
 /* With a squared error the targets are 1 for the class and 0 for the others: [n, K]. */
 static thaw_status one_hot(const void **out, job *j, const batch *b)
 {
     const size_t K = (size_t)j->model->config.n_classes, size = dtype_size(j->recipe->real);
-    const size_t room = (size_t)THAW_MAX(b->n, j->recipe->loader.batch) * K;
+    const size_t room = (size_t)most_batch(j->recipe, b->n) * K;
 
     if (!j->targets)
         j->targets = thaw__new(room, size);

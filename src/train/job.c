@@ -179,6 +179,9 @@ static thaw_status weights_place(char **folder, char **file, const thaw_recipe *
     *folder = *file = NULL;
     if (!path)
         return THAW_OK;
+    if (os_kind_of(path) == OS_ABSENT)
+        return thaw_fail(THAW_E_MISSING, "'%s' is not there: a model folder or file was expected",
+                         path);
     if (os_kind_of(path) == OS_FOLDER) {
         *folder = thaw__strdup(path);
         *file = os_path(path, "model.safetensors");
@@ -246,6 +249,24 @@ static thaw_status add_change(thaw_schedule *s, const recipe_change *c)
     return thaw_schedule_coefficient(s, c->coefficient, patterns, c->n_patterns);
 }
 
+/* Of a phase or stage, or of one change in it; no line: nowhere in the file. */
+static recipe_place place_of_problem(const thaw_recipe *r, const schedule_problem *p)
+{
+    if (p->phase >= 0) {
+        const recipe_phase *phase = &r->phase[p->phase];
+        const recipe_change *c = p->change >= 0 ? &phase->change[p->change] : NULL;
+
+        return c && c->line > 0 ? (recipe_place){c->line, c->column}
+                                : (recipe_place){phase->line, 0};
+    }
+    if (p->stage >= 0) {
+        const recipe_stage_place *stage = &r->stage_place[p->stage];
+
+        return p->change >= 0 ? stage->spec[p->change] : stage->at;
+    }
+    return p->change >= 0 ? r->freeze_place[p->change] : (recipe_place){0, 0};
+}
+
 /* Every mistake of the schedule, each with its place in the recipe in front. */
 static thaw_status place_problems(const thaw_recipe *r, const thaw_schedule *s, thaw_status code)
 {
@@ -254,16 +275,14 @@ static thaw_status place_problems(const thaw_recipe *r, const thaw_schedule *s, 
     text all = TEXT_INIT;
 
     for (int i = 0; i < n; i++) {
-        const schedule_problem *p = &problem[i];
-        const recipe_phase *phase = p->phase >= 0 ? &r->phase[p->phase] : NULL;
-        const recipe_change *c = phase && p->change >= 0 ? &phase->change[p->change] : NULL;
+        const recipe_place at = place_of_problem(r, &problem[i]);
 
         text_addf(&all, "%s%s:", i ? "\n" : "", r->name);
-        if (c && c->line > 0)
-            text_addf(&all, "%d:%d:", c->line, c->column);
-        else if (phase && phase->line > 0)
-            text_addf(&all, "%d:", phase->line);
-        text_addf(&all, " %s", p->text);
+        if (at.line > 0)
+            text_addf(&all, "%d:", at.line);
+        if (at.column > 0)
+            text_addf(&all, "%d:", at.column);
+        text_addf(&all, " %s", problem[i].text);
     }
     if (n > 0 && !all.failed)
         code = thaw_fail(code, "%s", all.data);
@@ -272,9 +291,9 @@ static thaw_status place_problems(const thaw_recipe *r, const thaw_schedule *s, 
 }
 
 /* An update never crosses the end of an epoch: the last one may have fewer micro-batches. */
-static int64_t steps_of_epoch(const thaw_recipe *r, int64_t samples)
+static int64_t steps_of_epoch(const thaw_recipe *r, int64_t size, int64_t samples)
 {
-    const int64_t batches = (samples + r->loader.batch - 1) / r->loader.batch;
+    const int64_t batches = (samples + size - 1) / size;
 
     return (batches + r->accumulate - 1) / r->accumulate;
 }
@@ -287,10 +306,13 @@ thaw_status job_schedule(thaw_schedule **out, const thaw_recipe *r, const thaw_t
 
     THAW_TRY(thaw_schedule_create(&s, tree));
     thaw_schedule_frozen_norm_eval(s, r->frozen_norm_eval);
-    thaw_schedule_set_sizes(s, steps_of_epoch(r, samples), r->loader.batch * r->accumulate, 0);
     THAW_TRY(recipe_add_stages(s, r));
     for (int p = 0; p < r->n_phases; p++) {
-        THAW_TRY(thaw_schedule_add_phase(s, &r->phase[p].options));
+        thaw_phase_options options = r->phase[p].options;
+
+        options.steps_per_epoch = steps_of_epoch(r, recipe_batch(r, p), samples);
+        options.samples_per_step = recipe_batch(r, p) * r->accumulate;
+        THAW_TRY(thaw_schedule_add_phase(s, &options));
         for (int c = 0; c < r->phase[p].n_changes; c++)
             THAW_TRY(add_change(s, &r->phase[p].change[c]));
     }
@@ -331,7 +353,6 @@ thaw_status job_open(job **out, const thaw_recipe *recipe, const thaw_run_option
     }
     if (needs & JOB_DATA)
         THAW_TRY(open_data(j));
-    j->steps_per_epoch = steps_of_epoch(recipe, j->train ? j->train->n : 1);
     THAW_TRY(open_model(j, weights));
     THAW_TRY(job_schedule(&j->schedule, recipe, j->model->tree, j->train ? j->train->n : 1));
     if (needs & JOB_EXEC)

@@ -175,7 +175,7 @@ static thaw_status view_phase(phase_view *v, job *j)
     rates = &r->phase[v->effect->built_phase];
     v->lr = isnan(rates->lr) ? r->lr : rates->lr;
     v->hyper = r->hyper;
-    return plans_compile(&v->plan, j, v->effect, r->loader.batch, &v->hyper);
+    return plans_compile(&v->plan, j, v->effect, recipe_batch(r, v->number), &v->hyper);
 }
 
 thaw_status plan_view(text *out, job *j, bool steps, bool json)

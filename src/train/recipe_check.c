@@ -111,10 +111,27 @@ static void check_until(recipe_reader *rd)
     }
 }
 
+/* Images have no tokens to count. */
+static void check_tokens(recipe_reader *rd)
+{
+    const toml_value *const phases = toml_get(rd->doc->root, "phase");
+    int number = 1;
+
+    if (!phases || phases->type != TOML_ARRAY)
+        return;
+    for (const toml_value *v = phases->first; v; v = v->next, number++)
+        if (v->type == TOML_TABLE && toml_get(v, "tokens"))
+            recipe_bad_key(rd, toml_get(v, "tokens"),
+                           "phase %d counts tokens, but the data are images, which have none; use "
+                           "'epochs', 'steps' or 'samples'",
+                           number);
+}
+
 void recipe_check(recipe_reader *rd)
 {
     static void (*const check[])(recipe_reader *) = {
-        check_model, check_classes, check_channels, check_optimizer, check_precision, check_until,
+        check_model,     check_classes, check_channels, check_optimizer,
+        check_precision, check_until,   check_tokens,
     };
 
     for (size_t i = 0; i < THAW_COUNT(check) && !rd->no_memory; i++)

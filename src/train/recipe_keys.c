@@ -497,6 +497,10 @@ static const recipe_key table[] = {
     {"checkpoint", "on_phase", KEY_BOOLEAN, .standard = "true", RECIPE(save_on_phase),
      .help = "save at the end of each phase too"},
 
+    {"checkpoint", "parked", KEY_BOOLEAN, .standard = "true", RECIPE(save_parked),
+     .help = "with on_freeze = 'park': checkpoints hold the parked state; false: smaller ones, and "
+             "layers that thaw after a resume start with new state"},
+
     {"phase", "name", KEY_STRING, PHASE(options.name),
      .help = "what to call it; default: its number"},
     {"phase", "epochs", KEY_INTEGER, FROM(0), .set = set_length,
@@ -514,13 +518,20 @@ static const recipe_key table[] = {
      .help = "base learning rate from here on; default: optimizer.lr"},
     {"phase", "weight_decay", KEY_NUMBER, RANGE(0, 1e3), PHASE(weight_decay),
      .help = "default: optimizer.weight_decay"},
+    {"phase", "batch", KEY_INTEGER, RANGE(1, 1 << 20), PHASE(batch),
+     .help = "samples of one micro-batch in this phase, which decides the steps of its epochs; "
+             "default: data.batch"},
+    {"phase", "thaw_warmup", KEY_INTEGER, RANGE(0, 1e12), PHASE(options.thaw_warmup),
+     .help = "steps over which the rates of layers that were frozen before this phase rise: "
+             "factor (k + 1) / (thaw_warmup + 1) in step k from 0"},
     {"phase", "optimizer", KEY_CHOICE, .choice = optimizer_modes, .standard = "'rebuild'",
      PHASE(options.optimizer),
      .help = "rebuild: new state and curve; keep: state of what stays is kept; hold: groups and "
              "rates stay as they are"},
     {"phase", "on_freeze", KEY_CHOICE, .when = "optimizer=keep", .choice = on_freezes,
      .standard = "'keep'", PHASE(options.on_freeze),
-     .help = "what happens to the optimizer state of layers that freeze"},
+     .help = "what happens to the optimizer state of layers that freeze: it stays in memory, is "
+             "dropped, or waits in a file of the run until they thaw"},
     {"phase", "schedule", KEY_TABLE, .set = recipe_set_phase_curve,
      .help = "a curve of its own, with the keys of [schedule]"},
     {"phase", "until", KEY_TABLE, .set = recipe_set_until,
@@ -541,6 +552,8 @@ static const recipe_key table[] = {
      PHASE(options.until_patience), .help = "evaluations without improvement that end the phase"},
     {"phase.until", "min_change", KEY_NUMBER, .standard = "0.0", RANGE(0, 1e6),
      PHASE(options.until_min_change), .help = "a smaller improvement does not count"},
+    {"phase.until", "restore", KEY_BOOLEAN, .standard = "false", PHASE(options.until_restore),
+     .help = "take the phase's best weights back at its end"},
 };
 
 static const recipe_section sections[] = {

@@ -204,7 +204,7 @@ static void check_length(recipe_reader *rd, const toml_value *table, int number)
 static void check_hold(recipe_reader *rd, const toml_value *table, const recipe_phase *phase,
                        int number)
 {
-    static const char *const name[] = {"lr", "weight_decay", "schedule"};
+    static const char *const name[] = {"lr", "weight_decay", "schedule", "thaw_warmup"};
 
     if (phase->options.optimizer != THAW_OPTIMIZER_HOLD)
         return;
@@ -261,4 +261,9 @@ void recipe_read_phases(recipe_reader *rd)
     r->n_phases = (int)phases->n;
     for (toml_value *v = phases->first; v && !rd->no_memory; v = v->next, i++)
         read_phase(rd, &r->phase[i], v, i + 1);
+}
+
+int64_t recipe_batch(const thaw_recipe *r, int phase)
+{
+    return r->phase[phase].batch > 0 ? r->phase[phase].batch : r->loader.batch;
 }

@@ -77,22 +77,38 @@ static bool find_list(const toml_value **out, recipe_reader *rd, const char *nam
     return are_tables(*out);
 }
 
-static thaw_freeze_spec *read_specs(recipe_reader *rd, int *n, const toml_value *list)
+static recipe_place place_of(const toml_value *v)
+{
+    return (recipe_place){v->line, v->column};
+}
+
+/* Each stands where the name of its module does. */
+static thaw_freeze_spec *read_specs(recipe_reader *rd, recipe_place **place, int *n,
+                                    const toml_value *list)
 {
     thaw_freeze_spec *const out = recipe_alloc(rd, list->n, sizeof *out);
     int i = 0;
 
-    for (toml_value *v = list->first; out && v && !rd->no_memory; v = v->next)
-        recipe_read_section(rd, "freeze", v, &out[i++]);
+    *place = recipe_alloc(rd, list->n, sizeof **place);
+    for (toml_value *v = list->first; out && v && !rd->no_memory; v = v->next, i++) {
+        recipe_read_section(rd, "freeze", v, &out[i]);
+        (*place)[i] = place_of(toml_get(v, "module") ? toml_get(v, "module") : v);
+    }
     *n = i;
     return out;
 }
 
-static void read_stage(recipe_reader *rd, thaw_freeze_stage *out, toml_value *table)
+static void read_stage(recipe_reader *rd, thaw_freeze_stage *out, recipe_stage_place *place,
+                       toml_value *table)
 {
+    const toml_value *const start = toml_get(table, "start_step");
+    recipe_place *specs = NULL;
+
     recipe_read_section(rd, "freeze_schedule", table, out);
+    place->at = place_of(start ? start : table);
     if (are_tables(toml_get(table, "specs")))
-        out->spec = read_specs(rd, &out->n_specs, toml_get(table, "specs"));
+        out->spec = read_specs(rd, &specs, &out->n_specs, toml_get(table, "specs"));
+    place->spec = specs;
 }
 
 static void read_schedule(recipe_reader *rd, const toml_value *list)
@@ -100,10 +116,11 @@ static void read_schedule(recipe_reader *rd, const toml_value *list)
     thaw_recipe *const r = rd->recipe;
 
     r->freeze_stage = recipe_alloc(rd, list->n, sizeof *r->freeze_stage);
-    for (toml_value *v = list->first; v && r->freeze_stage && !rd->no_memory; v = v->next) {
-        thaw_freeze_stage *const stage = &r->freeze_stage[r->n_freeze_stages++];
+    r->stage_place = recipe_alloc(rd, list->n, sizeof *r->stage_place);
+    for (toml_value *v = list->first; v && !rd->no_memory; v = v->next) {
+        thaw_freeze_stage *const stage = &r->freeze_stage[r->n_freeze_stages];
 
-        read_stage(rd, stage, v);
+        read_stage(rd, stage, &r->stage_place[r->n_freeze_stages++], v);
         if (r->n_freeze_stages > 1 && stage->start_step <= stage[-1].start_step)
             recipe_bad_value(
                 rd, toml_get(v, "start_step"),
@@ -118,7 +135,7 @@ void recipe_read_stages(recipe_reader *rd)
 
     read_module_patterns(rd);
     if (find_list(&list, rd, "freeze"))
-        rd->recipe->freeze = read_specs(rd, &rd->recipe->n_freeze, list);
+        rd->recipe->freeze = read_specs(rd, &rd->recipe->freeze_place, &rd->recipe->n_freeze, list);
     if (find_list(&list, rd, "freeze_schedule"))
         read_schedule(rd, list);
 }

@@ -24,15 +24,25 @@ static const struct number_row {
     enum number_type type;
     size_t offset;
 } number_table[] = {
-    ROW(NUMBER_INT64, iteration),      ROW(NUMBER_INT64, epoch),
-    ROW(NUMBER_INT64, index),          ROW(NUMBER_INT64, updates),
-    ROW(NUMBER_INT64, built_at),       ROW(NUMBER_INT64, images),
-    ROW(NUMBER_INT, skipped),          ROW(NUMBER_INT, skipped_in_row),
-    ROW(NUMBER_DOUBLE, loss_smoothed), ROW(NUMBER_DOUBLE, best),
-    ROW(NUMBER_INT64, best_iteration), ROW(NUMBER_DOUBLE, phase_best),
-    ROW(NUMBER_INT, phase_stale),      ROW(NUMBER_DOUBLE, phase_seconds),
-    ROW(NUMBER_INT64, phase_images),   ROW(NUMBER_INT, phase_skipped),
-    ROW(NUMBER_INT64, events_bytes),   ROW(NUMBER_DOUBLE, last_loss),
+    ROW(NUMBER_INT64, iteration),
+    ROW(NUMBER_INT64, epoch),
+    ROW(NUMBER_INT64, index),
+    ROW(NUMBER_INT64, updates),
+    ROW(NUMBER_INT64, built_at),
+    ROW(NUMBER_INT64, images),
+    ROW(NUMBER_INT, skipped),
+    ROW(NUMBER_INT, skipped_in_row),
+    ROW(NUMBER_DOUBLE, loss_smoothed),
+    ROW(NUMBER_DOUBLE, best),
+    ROW(NUMBER_INT64, best_iteration),
+    ROW(NUMBER_DOUBLE, phase_best),
+    ROW(NUMBER_INT64, phase_best_iteration),
+    ROW(NUMBER_INT, phase_stale),
+    ROW(NUMBER_DOUBLE, phase_seconds),
+    ROW(NUMBER_INT64, phase_images),
+    ROW(NUMBER_INT, phase_skipped),
+    ROW(NUMBER_INT64, events_bytes),
+    ROW(NUMBER_DOUBLE, last_loss),
     ROW(NUMBER_DOUBLE, last_metric),
 };
 
@@ -111,53 +121,40 @@ static void print_state(text *out, const trainer *t)
 /* ----------------------------------------------------------------------------------------------
  * saving */
 
-/* Sources of all optimizer state, named "layer1.0.conv1.weight.exp_avg". Names live in `names`. */
-static thaw_status optimizer_sources(st_source **out, int *n, thaw_region *names, const trainer *t)
-{
-    const params *p = t->job->params;
-    st_source *s = thaw__new((size_t)p->n_trained * PARAM_MAX_STATE, sizeof *s);
-    int count = 0;
-
-    if (!s)
-        return thaw_fail(THAW_E_NOMEM, "out of memory for a list of optimizer state");
-    for (int i = 0; i < p->n_trained; i++)
-        for (int k = 0; k < p->item[i].n_state; k++) {
-            const param *item = &p->item[i];
-            const char *state = t->job->recipe->rule->state_name[k];
-            const size_t size = strlen(item->name) + strlen(state) + 2;
-            char *name = region_alloc(names, size, 1);
-
-            if (!name) {
-                thaw__free(s);
-                return thaw_fail(THAW_E_NOMEM, "out of memory for the names of optimizer state");
-            }
-            (void)snprintf(name, size, "%s.%s", item->name, state);
-            s[count++] = (st_source){
-                .name = name, .dtype = item->dtype, .shape = item->shape, .data = item->state[k]};
-        }
-    *out = s;
-    *n = count;
-    return THAW_OK;
-}
-
 static ckpt_file text_file(const char *name, const text *t)
 {
     return (ckpt_file){.name = name, .bytes = t->data, .size = t->length};
+}
+
+/* What only some moments have: state out of memory, best weights of a phase under way. */
+static thaw_status add_files(ckpt_file *file, int *n, char **parked, st_source **best,
+                             const trainer *t)
+{
+    if (t->job->recipe->save_parked && parked_any(t)) {
+        *parked = parked_path(t->options->run);
+        if (!*parked)
+            return thaw_fail(THAW_E_NOMEM, "out of memory for the path of parked state");
+        file[(*n)++] = (ckpt_file){.name = PARKED_NAME, .link = *parked};
+    }
+    if (t->phase_weights)
+        THAW_CHECK(phase_best_file(&file[(*n)++], best, t));
+    return THAW_OK;
 }
 
 static thaw_status commit(trainer *t, const char *folder, const text *state, const text *config)
 {
     const text recipe = {.data = t->job->recipe->resolved,
                          .length = strlen(t->job->recipe->resolved)};
-    st_source *weights = NULL, *moments = NULL;
+    st_source *weights = NULL, *moments = NULL, *best = NULL;
     thaw_region *names = NULL;
-    int n_moments = 0;
+    char *parked = NULL;
+    int n_moments = 0, n = 5;
     thaw_status status;
 
     THAW_TRY(region_create(&names));
     THAW_TRY(weights_sources(&weights, t->job->params, NULL));
-    THAW_TRY(optimizer_sources(&moments, &n_moments, names, t));
-    const ckpt_file file[] = {
+    THAW_TRY(moments_sources(&moments, &n_moments, names, t, false));
+    ckpt_file file[7] = {
         {.name = "model.safetensors",
          .tensor = weights,
          .n_tensors = t->job->params->n,
@@ -167,8 +164,11 @@ static thaw_status commit(trainer *t, const char *folder, const text *state, con
         text_file("recipe.toml", &recipe),
         text_file("state.json", state),
     };
-    THAW_TRY(ckpt_commit(folder, t->state.iteration, 0, file, (int)THAW_COUNT(file)));
+    THAW_TRY(add_files(file, &n, &parked, &best, t));
+    THAW_TRY(ckpt_commit(folder, t->state.iteration, 0, file, n));
 done:
+    thaw__free(parked);
+    thaw__free(best);
     thaw__free(weights);
     thaw__free(moments);
     region_destroy(names);
@@ -359,42 +359,79 @@ static void note_differences(trainer *t, const json_t *root)
                   thaw_kernels(), json_string_value(kernels));
 }
 
-static thaw_status load_moment(params *p, const st_file *f, int i, int k, const char *state)
+/* The file that has the state of a parameter; NULL: none has. Parked state lies apart. */
+static const st_file *file_of(const trainer *t, int i, const st_file *own, const st_file *parked)
 {
-    char name[1024];
-    const st_entry *e;
+    const char *const state = t->job->recipe->rule->state_name[0];
+    text name = TEXT_INIT;
+    const st_file *found = NULL;
 
-    (void)snprintf(name, sizeof name, "%s.%s", p->item[i].name, state);
-    e = st_find(f, name);
-    if (!e || !shape_equal(&e->shape, &p->item[i].shape))
-        return thaw_fail(THAW_E_CORRUPT,
-                         "'%s': optimizer state '%s' is missing or has another shape", f->path,
-                         name);
-    return st_read(p->item[i].state[k], p->item[i].dtype, f, e);
+    text_addf(&name, "%s.%s", t->job->params->item[i].name, state);
+    if (!name.failed && st_find(own, name.data))
+        found = own;
+    else if (!name.failed && parked && st_find(parked, name.data))
+        found = parked;
+    text_done(&name);
+    return found;
+}
+
+/* One parameter that has own updates. *lost counts those whose parked state was not to be kept. */
+static thaw_status load_own(trainer *t, int *lost, int i, const json_t *entry, const st_file *own,
+                            const st_file *parked)
+{
+    const int n_state = t->job->recipe->rule->n_state(&t->job->recipe->hyper);
+    const json_t *steps = json_array_get(entry, 0);
+    const bool is_parked = json_is_true(json_array_get(entry, 1));
+    param *item = &t->job->params->item[i];
+    const st_file *f = n_state > 0 ? file_of(t, i, own, parked) : own;
+
+    if (!json_is_integer(steps))
+        return bad_state(own->path, "a parameter's own count of updates is malformed");
+    if (!f && is_parked && !parked && !t->job->recipe->save_parked) {
+        ++*lost;
+        return THAW_OK;
+    }
+    THAW_CHECK(moments_load(t, f ? f : own, i));
+    item->steps = json_integer_value(steps);
+    item->parked = is_parked;
+    item->in_file = f && f == parked;
+    return THAW_OK;
 }
 
 /* Optimizer state of every parameter that has own updates, by name. */
-static thaw_status load_moments(trainer *t, const json_t *own, const st_file *f)
+static thaw_status load_moments(trainer *t, const json_t *own_updates, const char *checkpoint)
 {
-    params *p = t->job->params;
-    const optim_rule *rule = t->job->recipe->rule;
-    const int n_state = rule->n_state(&t->job->recipe->hyper);
+    char *own_path = os_path(checkpoint, "optimizer.safetensors");
+    char *parked_at = parked_path(checkpoint);
+    st_file *own = NULL, *parked = NULL;
+    thaw_status status = THAW_OK;
+    int lost = 0;
 
-    for (int i = 0; i < p->n_trained; i++) {
-        const json_t *entry = json_object_get(own, p->item[i].name);
-        const json_t *steps = json_array_get(entry, 0);
-
-        if (!entry)
-            continue;
-        if (!json_is_integer(steps))
-            return bad_state(f->path, "a parameter's own count of updates is malformed");
-        THAW_CHECK(params_make_state(p, i, n_state));
-        p->item[i].steps = json_integer_value(steps);
-        p->item[i].parked = json_is_true(json_array_get(entry, 1));
-        for (int k = 0; k < n_state; k++)
-            THAW_CHECK(load_moment(p, f, i, k, rule->state_name[k]));
+    if (!own_path || !parked_at) {
+        status = thaw_fail(THAW_E_NOMEM, "out of memory for the paths of a checkpoint");
+        goto done;
     }
-    return THAW_OK;
+    THAW_TRY(st_open(&own, own_path));
+    if (os_kind_of(parked_at) != OS_ABSENT)
+        THAW_TRY(st_open(&parked, parked_at));
+    for (int i = 0; i < t->job->params->n_trained; i++) {
+        const json_t *entry = json_object_get(own_updates, t->job->params->item[i].name);
+
+        if (entry)
+            THAW_TRY(load_own(t, &lost, i, entry, own, parked));
+    }
+    if (lost > 0)
+        text_addf(&t->note,
+                  "the parked optimizer state of %d parameters is not in the checkpoint "
+                  "(checkpoint.parked = false): they start with new state when they thaw\n",
+                  lost);
+    THAW_TRY(parked_put_away(t));
+done:
+    st_close(parked);
+    st_close(own);
+    thaw__free(parked_at);
+    thaw__free(own_path);
+    return status;
 }
 
 static thaw_status read_state(json_t **out, const char *path)
@@ -425,28 +462,22 @@ static thaw_status take_up_edits(trainer *t, const char *checkpoint)
 thaw_status state_load(trainer *t, const char *checkpoint)
 {
     char *state_path = os_path(checkpoint, "state.json");
-    char *moments_path = os_path(checkpoint, "optimizer.safetensors");
     json_t *root = NULL;
-    st_file *moments = NULL;
     thaw_status status;
 
-    if (!state_path || !moments_path) {
-        status = thaw_fail(THAW_E_NOMEM, "out of memory for the paths of a checkpoint");
-        goto done;
-    }
+    if (!state_path)
+        return thaw_fail(THAW_E_NOMEM, "out of memory for the paths of a checkpoint");
     THAW_TRY(read_state(&root, state_path));
     THAW_TRY(check_origin(t, root, state_path));
     THAW_TRY(parse_progress(&t->state, root, t->job->train, state_path));
     THAW_TRY(take_up_edits(t, checkpoint));
     note_differences(t, root);
-    THAW_TRY(st_open(&moments, moments_path));
-    THAW_TRY(load_moments(t, json_object_get(root, "own_updates"), moments));
+    THAW_TRY(load_moments(t, json_object_get(root, "own_updates"), checkpoint));
+    THAW_TRY(phase_best_load(t, checkpoint));
     THAW_TRY(loader_seek(t->loader, t->state.epoch, t->state.index));
     t->saved_iteration = t->evaluated_iteration = t->state.iteration;
 done:
-    st_close(moments);
     json_decref(root);
     thaw__free(state_path);
-    thaw__free(moments_path);
     return status;
 }

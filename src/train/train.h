@@ -113,9 +113,19 @@ typedef struct recipe_phase {
     int n_changes;
     double lr;                 /* NAN: the optimizer's */
     double weight_decay;       /* NAN: the optimizer's */
+    int64_t batch;             /* 0: the data's */
     const recipe_curve *curve; /* NULL: the recipe's */
     int line;
 } recipe_phase;
+
+/* Where a stage of the step-scheduled form and its changes stand; 0: from --set. */
+typedef struct recipe_place {
+    int line, column;
+} recipe_place;
+typedef struct recipe_stage_place {
+    recipe_place at;
+    const recipe_place *spec;
+} recipe_stage_place;
 
 /* One split of the data: an IDX file pair and what to take of it. images NULL: no such split. */
 typedef struct recipe_split {
@@ -164,6 +174,7 @@ struct thaw_recipe {
     double save_seconds; /* INFINITY: off */
     int keep;
     bool save_on_phase;
+    bool save_parked; /* state parked by frozen layers goes into checkpoints */
 
     recipe_phase *phase;
     int n_phases;
@@ -172,8 +183,10 @@ struct thaw_recipe {
     thaw_alias *module_patterns;
     int n_module_patterns;
     thaw_freeze_spec *freeze; /* from the start */
+    recipe_place *freeze_place;
     int n_freeze;
     thaw_freeze_stage *freeze_stage;
+    recipe_stage_place *stage_place;
     int n_freeze_stages;
 
     char *resolved; /* the recipe as TOML with every value and its origin as a comment */
@@ -257,6 +270,9 @@ void recipe_read_phases(recipe_reader *rd);
 void recipe_set_until(recipe_reader *rd, void *target, const toml_value *v);
 void recipe_set_phase_curve(recipe_reader *rd, void *target, const toml_value *v);
 
+/* Samples of one micro-batch in a phase. */
+int64_t recipe_batch(const thaw_recipe *recipe, int phase);
+
 /* recipe_stage.c: the step-scheduled form. recipe_add_stages gives it to a schedule that has no
  * phase yet. */
 void recipe_read_stages(recipe_reader *rd);
@@ -301,7 +317,6 @@ typedef struct job {
     struct job_source *source;     /* adapters of the caller's own data, or NULL */
     exec *exec;
     int threads;
-    int64_t steps_per_epoch;
     void *targets;   /* of a batch for a squared error: one-hot rows; made when first needed */
     char *load_note; /* what loading the weights replaced or left over; "" for nothing */
 } job;
@@ -432,7 +447,8 @@ typedef struct run_state {
     thaw_fired *fired; /* phases that a metric ended */
     int n_fired;
     double phase_best;    /* for `until`: best of this phase; of a loss its negative */
-    int phase_stale;      /* evaluations since */
+    int64_t phase_best_iteration; /* of the best weights, where they are kept */
+    int phase_stale;              /* evaluations since */
     double phase_seconds; /* time spent in this phase by earlier processes */
     int64_t phase_images;
     int phase_skipped;
@@ -458,7 +474,9 @@ typedef struct trainer {
     double base_lr;
     int64_t curve_total;                     /* updates the curve in force is planned for */
     int64_t total;                           /* iterations of the whole run */
+    int64_t batch;                           /* of the loader */
     params_snapshot *undo;                   /* buffers before a step, to undo a skipped one */
+    params_snapshot *phase_weights; /* best of a phase that restores them; NULL: none so far */
     int events_fd;                           /* -1: none */
     double phase_begun, rate_time, saved_at; /* monotonic seconds */
     int64_t rate_images;
@@ -473,6 +491,7 @@ typedef struct trainer {
 /* What one update did. */
 typedef struct update {
     double loss, grad_norm, lr;
+    double ramp; /* factor of lr for what thawed with the phase */
     int64_t samples;
     bool applied, epoch_ended;
 } update;
@@ -490,6 +509,32 @@ void trainer_destroy(trainer *t);
  */
 void trainer_tell(trainer *t, thaw_event *e);
 void event_print_json(text *out, const thaw_event *e);
+
+/*
+ * Optimizer state in files (moments.c). moments_sources: of all that has some in memory, parked or
+ * not; free with thaw__free, names live in the region. moments_load: of parameter i.
+ */
+thaw_status moments_sources(st_source **out, int *n, thaw_region *names, const trainer *t,
+                            bool parked) THAW_MUST_USE;
+thaw_status moments_load(trainer *t, const st_file *f, int i) THAW_MUST_USE;
+
+/*
+ * State that on_freeze = "park" took out of memory lies in the run's folder. Before a change to
+ * `effect`, take_up reads it back where the change moves any; after it, put_away writes what is
+ * parked and gives its memory back.
+ */
+#define PARKED_NAME "parked.safetensors"
+bool parked_any(const trainer *t);       /* some of it is not in memory */
+char *parked_path(const char *folder);   /* NULL: no memory */
+thaw_status parked_take_up(trainer *t, const thaw_effect *effect) THAW_MUST_USE;
+thaw_status parked_put_away(trainer *t) THAW_MUST_USE;
+
+/* Best weights of a phase that takes them back (phase_best.c): keep the present ones; take back
+ * and forget, true where they differ; as a file of a checkpoint, and from it. */
+thaw_status phase_best_keep(trainer *t) THAW_MUST_USE;
+bool phase_best_restore(trainer *t);
+thaw_status phase_best_file(ckpt_file *out, st_source **tensors, const trainer *t) THAW_MUST_USE;
+thaw_status phase_best_load(trainer *t, const char *checkpoint) THAW_MUST_USE;
 
 /* Checkpoints of a run: write the present state; take up the newest that verifies. */
 thaw_status state_save(trainer *t) THAW_MUST_USE;

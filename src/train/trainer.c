@@ -42,6 +42,16 @@ static int64_t plan_curve(const trainer *t)
     return end - t->effect->built_at;
 }
 
+/* Updates of an epoch where the curve in force began. */
+static double epoch_of_curve(const trainer *t)
+{
+    const thaw_progress then = {
+        .iteration = t->effect->built_at, .fired = t->state.fired, .n_fired = t->state.n_fired};
+    const int phase = thaw_schedule_phase_at(t->job->schedule, &then);
+
+    return (double)thaw_schedule_phase_options(t->job->schedule, phase)->steps_per_epoch;
+}
+
 /* Rates of the phase in force: its own where it says so, else the recipe's. */
 static void set_rates(trainer *t)
 {
@@ -59,7 +69,7 @@ static void set_rates(trainer *t)
                               .gamma = c->gamma,
                               .least = c->least,
                               .per_epoch = c->per_epoch,
-                              .updates_per_epoch = (double)t->job->steps_per_epoch};
+                              .updates_per_epoch = epoch_of_curve(t)};
     t->curve_total = plan_curve(t);
 }
 
@@ -68,8 +78,9 @@ static double rate_now(const trainer *t)
     return t->base_lr * curve_at(&t->curve, t->state.updates, t->curve_total);
 }
 
-/* Who trains, and the least and greatest rate of those where the base rate is lr. */
-static void count_trainable(thaw_event *e, const trainer *t, double lr)
+/* Who trains, and the least and greatest rate of those where the base rate is lr, times ramp for
+ * what thawed with the phase. */
+static void count_trainable(thaw_event *e, const trainer *t, double lr, double ramp)
 {
     const params *p = t->job->params;
 
@@ -80,8 +91,9 @@ static void count_trainable(thaw_event *e, const trainer *t, double lr)
         if (!t->effect->trainable[i])
             continue;
         e->trainable += (int64_t)p->item[i].elements;
-        e->lr_least = fmin(e->lr_least, lr * t->effect->lr_scale[i]);
-        e->lr_most = fmax(e->lr_most, lr * t->effect->lr_scale[i]);
+        const double own = lr * t->effect->lr_scale[i] * (t->effect->thawed[i] ? ramp : 1);
+        e->lr_least = fmin(e->lr_least, own);
+        e->lr_most = fmax(e->lr_most, own);
     }
     if (e->trainable == 0)
         e->lr_least = 0;
@@ -112,7 +124,7 @@ static thaw_status announce_phase(trainer *t, const optim_report *report, double
     thaw_event event = {.kind = THAW_EVENT_PHASE, .planned_bytes = plan_peak_bytes(e->plan)};
     text words = TEXT_INIT;
 
-    count_trainable(&event, t, rate_now(t));
+    count_trainable(&event, t, rate_now(t), thaw__effect_ramp(t->effect, t->state.iteration));
     describe_change(&words, report, seconds);
     if (event.trainable == 0)
         text_add(&words, "; every parameter is frozen: nothing will be learned");
@@ -130,6 +142,8 @@ static void begin_phase_clocks(trainer *t, bool resumed)
         t->state.phase_seconds = 0;
         t->state.phase_images = 0;
         t->state.phase_skipped = 0;
+        params_snapshot_destroy(t->phase_weights);
+        t->phase_weights = NULL;
     }
     t->phase_begun = t->rate_time = os()->monotonic();
     t->rate_images = 0;
@@ -147,6 +161,22 @@ static void align_epoch(trainer *t)
     t->state.index = 0;
 }
 
+/* Batches of the phase's size from where the data stands. Plans for others are not needed again. */
+static thaw_status set_batch(trainer *t, int64_t size)
+{
+    loader_options loading = t->job->recipe->loader;
+
+    if (size == t->batch)
+        return THAW_OK;
+    loading.batch = size;
+    loader_destroy(t->loader);
+    t->loader = NULL;
+    THAW_CHECK(loader_create(&t->loader, t->job->train, &loading));
+    t->batch = size;
+    plans_drop_training(&t->plans, 0);
+    return loader_seek(t->loader, t->state.epoch, t->state.index);
+}
+
 static thaw_status change_effect(trainer *t, const thaw_effect *effect, bool resumed)
 {
     const double begun = os()->monotonic();
@@ -161,11 +191,15 @@ static thaw_status change_effect(trainer *t, const thaw_effect *effect, bool res
         t->state.updates = 0;
     }
     set_rates(t);
+    THAW_CHECK(set_batch(t, recipe_batch(t->job->recipe, effect->phase)));
+    if (!rebuild)
+        THAW_CHECK(parked_take_up(t, effect));
     THAW_CHECK(
         optim_migrate(&report, t->job->params, t->job->recipe->rule, &t->hyper, effect, rebuild));
+    THAW_CHECK(parked_put_away(t));
     plans_drop_training(&t->plans, effect->plan_digest);
-    THAW_CHECK(plans_get(&e, &t->plans, t->job, effect,
-                         THAW_MIN(t->job->recipe->loader.batch, t->job->train->n), &t->hyper));
+    THAW_CHECK(
+        plans_get(&e, &t->plans, t->job, effect, THAW_MIN(t->batch, t->job->train->n), &t->hyper));
     if (!new_phase)
         return THAW_OK;
     t->phase = effect->phase;
@@ -188,7 +222,7 @@ static double watched(const trainer *t, const thaw_event *event)
     return name && strcmp(name, "valid.loss") == 0 ? -event->loss : event->metric;
 }
 
-static void judge_metric(trainer *t, thaw_event *event)
+static thaw_status judge_metric(trainer *t, thaw_event *event)
 {
     run_state *s = &t->state;
     const double least_gain = t->phase >= 0 ? phase_of(t, t->phase)->options.until_min_change : 0;
@@ -202,9 +236,10 @@ static void judge_metric(trainer *t, thaw_event *event)
     if (isfinite(value) && (isnan(s->phase_best) || value > s->phase_best + least_gain)) {
         s->phase_best = value;
         s->phase_stale = 0;
-    } else {
-        s->phase_stale++;
+        return phase_best_keep(t);
     }
+    s->phase_stale++;
+    return THAW_OK;
 }
 
 static thaw_status evaluate_split(trainer *t, const char *split)
@@ -224,7 +259,7 @@ static thaw_status evaluate_split(trainer *t, const char *split)
         t->state.last_loss = sums.loss;
         t->state.last_metric = event.metric;
         t->evaluated_iteration = t->state.iteration;
-        judge_metric(t, &event);
+        THAW_CHECK(judge_metric(t, &event));
         if (event.best)
             THAW_CHECK(state_save_best(t));
     }
@@ -250,7 +285,7 @@ static void measure_rate(trainer *t, const update *u)
 
 static double estimate_left(const trainer *t)
 {
-    const double per_step = (double)(t->job->recipe->loader.batch * t->job->recipe->accumulate);
+    const double per_step = (double)(t->batch * t->job->recipe->accumulate);
 
     return t->rate > 0 ? (double)(t->total - t->state.iteration) * per_step / t->rate : -1;
 }
@@ -266,7 +301,7 @@ static void tell_step(trainer *t, const update *u)
                         .seconds_left = estimate_left(t),
                         .skipped = u->applied ? 0 : t->state.skipped_in_row};
 
-    count_trainable(&event, t, u->lr);
+    count_trainable(&event, t, u->lr, u->ramp);
     trainer_tell(t, &event);
 }
 
@@ -281,7 +316,7 @@ static void tell_phase_end(trainer *t)
                         .rate = (double)t->state.phase_images / seconds,
                         .skipped = t->state.phase_skipped};
 
-    count_trainable(&event, t, rate_now(t));
+    count_trainable(&event, t, rate_now(t), thaw__effect_ramp(t->effect, t->state.iteration));
     trainer_tell(t, &event);
 }
 
@@ -352,6 +387,23 @@ static bool stop_requested(const trainer *t)
     return t->stop || (t->options->stop && *t->options->stop);
 }
 
+/* The last evaluation of a phase, and one more where its weights are others than they were. */
+static thaw_status evaluate_end(trainer *t)
+{
+    text words = TEXT_INIT;
+
+    if (t->evaluated_iteration != t->state.iteration)
+        THAW_CHECK(evaluate_split(t, "valid"));
+    if (!phase_best_restore(t))
+        return THAW_OK;
+    text_addf(&words, "phase '%s': its best weights are back, those of step %lld",
+              thaw_schedule_phase_name(t->job->schedule, t->phase),
+              (long long)t->state.phase_best_iteration);
+    tell_text(t, THAW_EVENT_NOTE, words.data ? words.data : "");
+    text_done(&words);
+    return evaluate_split(t, "valid");
+}
+
 static thaw_status after_update(trainer *t, const update *u)
 {
     const thaw_recipe *r = t->job->recipe;
@@ -370,8 +422,7 @@ static thaw_status after_update(trainer *t, const update *u)
         find_total(t);
     }
     if (phase_ended(t)) {
-        if (t->evaluated_iteration != t->state.iteration)
-            THAW_CHECK(evaluate_split(t, "valid"));
+        THAW_CHECK(evaluate_end(t));
         tell_phase_end(t);
         if (r->save_on_phase)
             return save(t);
@@ -480,7 +531,6 @@ done:
 
 thaw_status trainer_create(trainer **out, job *j)
 {
-    loader_options loading = j->recipe->loader;
     trainer *t = thaw__new(1, sizeof *t);
     thaw_status status;
 
@@ -492,7 +542,8 @@ thaw_status trainer_create(trainer **out, job *j)
     t->phase = t->events_fd = -1;
     t->saved_iteration = t->evaluated_iteration = -1;
     t->saved_at = os()->monotonic();
-    THAW_TRY(loader_create(&t->loader, j->train, &loading));
+    t->batch = j->recipe->loader.batch;
+    THAW_TRY(loader_create(&t->loader, j->train, &j->recipe->loader));
     *out = t;
     t = NULL;
 done:
@@ -507,6 +558,7 @@ void trainer_destroy(trainer *t)
     plans_done(&t->plans);
     loader_destroy(t->loader);
     params_snapshot_destroy(t->undo);
+    params_snapshot_destroy(t->phase_weights);
     thaw__free(t->state.fired);
     record_destroy(t->record);
     text_done(&t->note);

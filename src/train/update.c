@@ -58,7 +58,8 @@ static void apply(trainer *t, update *u, double valid)
     const thaw_recipe *r = t->job->recipe;
     const double clip = optim_clip_factor(u->grad_norm, r->clip_norm);
 
-    optim_step(t->job->params, r->rule, &t->hyper, t->effect, u->lr, clip / valid, t->job->threads);
+    optim_step(t->job->params, r->rule, &t->hyper, t->effect, u->lr, u->ramp, clip / valid,
+               t->job->threads);
     t->state.updates++;
     t->state.skipped_in_row = 0;
     smooth_loss(&t->state, u->loss);
@@ -80,6 +81,7 @@ thaw_status trainer_update(update *u, trainer *t)
     THAW_CHECK(params_snapshot_take(&t->undo, t->job->params, true));
     THAW_CHECK(run_micro_batches(&loss, &valid, u, t));
     u->lr = t->base_lr * curve_at(&t->curve, t->state.updates, t->curve_total);
+    u->ramp = thaw__effect_ramp(t->effect, t->state.iteration);
     u->loss = loss / valid;
     u->grad_norm = optim_grad_norm(t->job->params, 1 / valid);
     u->applied = isfinite(u->loss) && isfinite(u->grad_norm);

@@ -54,7 +54,7 @@ static void run_steps(params *p, const optim_rule *rule, const optim_hyper *h, c
 {
     for (int i = 0; i < n; i++) {
         set_gradients(p, 0.1 * (i + 1));
-        optim_step(p, rule, h, e, 0.05, 1, 1);
+        optim_step(p, rule, h, e, 0.05, 1, 1, 1);
     }
 }
 
@@ -191,7 +191,7 @@ static void coefficients_scale_and_zero_pauses(void **state)
     memcpy(bias, p->item[2].data, sizeof bias);
     const double w = ((double *)p->item[1].data)[0];
     set_gradients(p, 1);
-    optim_step(p, sgd, &h, &e.effect, 0.1, 1, 1);
+    optim_step(p, sgd, &h, &e.effect, 0.1, 1, 1, 1);
     CHECK_BYTES(p->item[0].data, before, sizeof before);
     CHECK_NEAR(((double *)p->item[1].data)[0], w - 0.05 * (1 + 0.5 * w), 1e-14, 0);
     /* decay_norms_and_biases is off: a vector has no decay */

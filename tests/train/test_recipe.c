@@ -96,12 +96,14 @@ static const char whole[] = "name = 'all keys'\n"
                             "every = '2 epochs'\n"
                             "keep = 5\n"
                             "on_phase = false\n"
+                            "parked = false\n"
                             "[[phase]]\n"
                             "name = 'first'\n"
                             "epochs = 2\n"
                             "freeze = ['layer1', 'one']\n"
                             "lr = 1.0\n"
                             "weight_decay = 0\n"
+                            "batch = 16\n"
                             "[[phase]]\n"
                             "samples = 3000\n"
                             "unfreeze = 'top'\n"
@@ -109,11 +111,13 @@ static const char whole[] = "name = 'all keys'\n"
                             "freeze = 'fc'\n"
                             "optimizer = 'keep'\n"
                             "on_freeze = 'park'\n"
+                            "thaw_warmup = 20\n"
                             "schedule = { name = 'cosine', least = 0.1, unit = 'epoch' }\n"
                             "[phase.until]\n"
                             "metric = 'valid.loss'\n"
                             "patience = 2\n"
-                            "min_change = 0.01\n";
+                            "min_change = 0.01\n"
+                            "restore = true\n";
 
 static void check_model_and_data(const thaw_recipe *r)
 {
@@ -190,7 +194,7 @@ static void check_training(const thaw_recipe *r)
     CHECK_INT(r->loss_attrs.loss.ignore, -1);
     CHECK_INT(r->real, DTYPE_F64);
     CHECK_STR(r->executor->name, "ref");
-    CHECK(!r->frozen_norm_eval && !r->eval_at_start && !r->save_on_phase);
+    CHECK(!r->frozen_norm_eval && !r->eval_at_start && !r->save_on_phase && !r->save_parked);
     CHECK_INT(r->eval_every, 2);
     CHECK_INT(r->save_steps, 0);
     CHECK_INT(r->save_epochs, 2);
@@ -227,10 +231,10 @@ static void every_key_is_stored(void **state)
     CHECK_NEAR(a->lr, 1, 0, 0);
     CHECK_NEAR(a->weight_decay, 0, 0, 0);
     CHECK(a->curve == NULL && a->options.until_metric == NULL);
-    CHECK_INT(a->line, 72);
+    CHECK_INT(a->line, 73);
     CHECK_INT(a->n_changes, 2);
-    check_change(&a->change[0], CHANGE_FREEZE, "layer1", "layer1", 1, 0, 75, 11);
-    check_change(&a->change[1], CHANGE_FREEZE, "one", "conv1", 1, 0, 75, 21);
+    check_change(&a->change[0], CHANGE_FREEZE, "layer1", "layer1", 1, 0, 76, 11);
+    check_change(&a->change[1], CHANGE_FREEZE, "one", "conv1", 1, 0, 76, 21);
     CHECK_INT(b->options.unit, THAW_SAMPLES);
     CHECK_INT(b->options.optimizer, THAW_OPTIMIZER_KEEP);
     CHECK_INT(b->options.on_freeze, THAW_ON_FREEZE_PARK);
@@ -241,11 +245,18 @@ static void every_key_is_stored(void **state)
     CHECK_STR(b->options.until_metric, "valid.loss");
     CHECK_INT(b->options.until_patience, 2);
     CHECK_NEAR(b->options.until_min_change, 0.01, 0, 0);
+    CHECK(b->options.until_restore && !a->options.until_restore);
+    CHECK_INT(a->batch, 16);
+    CHECK_INT(b->batch, 0);
+    CHECK_INT(recipe_batch(r, 0), 16);
+    CHECK_INT(recipe_batch(r, 1), 64);
+    CHECK_INT(a->options.thaw_warmup, 0);
+    CHECK_INT(b->options.thaw_warmup, 20);
     CHECK_INT(b->n_changes, 4);
-    check_change(&b->change[0], CHANGE_UNFREEZE, "top", "layer4", 2, 0, 80, 12);
-    check_change(&b->change[1], CHANGE_COEFFICIENT, "top", "layer4", 2, 0.1, 81, 21);
-    check_change(&b->change[2], CHANGE_COEFFICIENT, "layer1.0", "layer1.0", 1, 0, 81, 32);
-    check_change(&b->change[3], CHANGE_FREEZE, "fc", "fc", 1, 0, 82, 10);
+    check_change(&b->change[0], CHANGE_UNFREEZE, "top", "layer4", 2, 0, 82, 12);
+    check_change(&b->change[1], CHANGE_COEFFICIENT, "top", "layer4", 2, 0.1, 83, 21);
+    check_change(&b->change[2], CHANGE_COEFFICIENT, "layer1.0", "layer1.0", 1, 0, 83, 32);
+    check_change(&b->change[3], CHANGE_FREEZE, "fc", "fc", 1, 0, 84, 10);
     thaw_recipe_destroy(r);
 }
 
@@ -276,7 +287,7 @@ static void defaults_hold_where_nothing_is_said(void **state)
     CHECK_INT(r->loss_attrs.loss.ignore, -100);
     CHECK_INT(r->real, DTYPE_F32);
     CHECK_STR(r->executor->name, "dnn");
-    CHECK(r->frozen_norm_eval && r->eval_at_start && r->save_on_phase);
+    CHECK(r->frozen_norm_eval && r->eval_at_start && r->save_on_phase && r->save_parked);
     CHECK_NEAR(r->save_seconds, 600, 0, 0);
     CHECK_INT(r->keep, 3);
     CHECK_INT(r->n_phases, 1);
@@ -372,7 +383,8 @@ static const struct {
      "r.toml:3:1: unknown key 'optimizer.momentun' (did you mean 'optimizer.momentum'?)"},
     {"[optimzer]\nlr = 1\n", "r.toml:1:2: unknown key 'optimzer' (did you mean 'optimizer'?)"},
     {"lr = 1\n", "r.toml:1:1: unknown key 'lr' (did you mean 'optimizer.lr' or 'phase.lr'?)"},
-    {"[train]\nbatch = 1\n", "r.toml:2:1: unknown key 'train.batch' (did you mean 'data.batch'?)"},
+    {"[train]\nbatch = 1\n", "r.toml:2:1: unknown key 'train.batch' (did you mean 'data.batch' or "
+                             "'phase.batch'?)"},
     {"zzzzzzzzzz = 1\n", "r.toml:1:1: unknown key 'zzzzzzzzzz'; 'thaw help recipe' lists all keys"},
     {"[train]\neval_every = 'x'\n",
      "r.toml:2:14: 'train.eval_every': expected an integer, found the string 'x'"},
@@ -452,6 +464,13 @@ static const struct {
     {MINIMAL, "lr_coefficients = { a = -1 }\n",
      "r.toml:7:25: 'phase.lr_coefficients' must be from 0 to 1000000, not -1"},
     {MINIMAL, "optimizer = 'hold'\nlr = 1\n", "r.toml:8:1: phase 1 holds the optimizer as it is"},
+    {MINIMAL, "thaw_warmup = 5\noptimizer = 'hold'\n",
+     "r.toml:7:1: phase 1 holds the optimizer as it is, so 'thaw_warmup' has no effect"},
+    {MINIMAL, "until = { patience = 1, metric = 'train.loss' }\n", "'phase.until.metric'"},
+    {MINIMAL, "batch = 0\n", "r.toml:7:9: 'phase.batch' must be from 1"},
+    {MINIMAL, "thaw_warmup = -1\n", "r.toml:7:15: 'phase.thaw_warmup' must be from 0"},
+    {MINIMAL, "[[phase]]\ntokens = 5\n",
+     "r.toml:8:1: phase 2 counts tokens, but the data are images"},
     {MINIMAL, "on_freeze = 'park'\n", "'phase.on_freeze' has no effect with phase.optimizer"},
     {MINIMAL, "until = { patience = 1 }\n",
      "r.toml:7:1: 'until' watches 'valid.accuracy', which needs"},
