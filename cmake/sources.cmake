@@ -217,8 +217,11 @@ set(THAW_UNIT_TESTS
     exec/test_dnn
     exec/test_exec
     exec/test_ref
+    train/test_api
+    train/test_edit
     train/test_evaluate
     train/test_events
+    train/test_init
     train/test_job
     train/test_moments
     train/test_phase_best

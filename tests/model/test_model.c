@@ -130,7 +130,7 @@ static void test_out_of_memory(void **state)
             more = check_alloc_restore();
             CHECK_MSG(status == (more ? THAW_E_NOMEM : THAW_OK), "allocation %ld: %s", n,
                       thaw_status_name(status));
-            CHECK(!m == more);
+            CHECK((m == NULL) == more);
             model_destroy(m);
             CHECK_INT(thaw__mem_current(), before);
         }

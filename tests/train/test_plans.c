@@ -195,7 +195,7 @@ static void test_out_of_memory(void **state)
     CHECK_OK(plans_get(&e, &cache, r.job, effect, 4, &r.recipe->hyper)); /* the arena has grown */
     plans_done(&cache);
     before = thaw__mem_current();
-    for (long n = 1, more = 1; more; n++) {
+    for (long n = 1, more = true; more; n++) {
         thaw_status status;
 
         check_alloc_fail(n, false);
