@@ -206,9 +206,12 @@ static void on_eval(progress *p, const thaw_event *e)
 {
     progress_row *row = &p->rows[p->n_rows];
 
-    p->accuracy = e->metric;
-    row->loss = e->loss;
-    row->accuracy = e->metric;
+    /* the table and the live line follow what phases are judged by, not the test at the end */
+    if (!e->split || strcmp(e->split, "test") != 0) {
+        p->accuracy = e->metric;
+        row->loss = e->loss;
+        row->accuracy = e->metric;
+    }
     p->last = now(); /* in a log this line stands for the step's */
     if (p->mode == PROGRESS_QUIET)
         return;
