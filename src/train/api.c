@@ -185,6 +185,12 @@ static void place_done(place *p)
     thaw__free(p->recipe);
 }
 
+static thaw_status keep_path(char **out, const char *path)
+{
+    *out = thaw__strdup(path);
+    return *out ? THAW_OK : thaw_fail(THAW_E_NOMEM, "out of memory for a path");
+}
+
 static thaw_status find_place(place *p, const char *path)
 {
     run_folder f = RUN_FOLDER_INIT;
@@ -202,11 +208,11 @@ static thaw_status find_place(place *p, const char *path)
         goto done;
     }
     if (os_kind_of(f.recipe) == OS_FILE)
-        p->recipe = thaw__strdup(f.recipe);
+        THAW_TRY(keep_path(&p->recipe, f.recipe));
     if (os_kind_of(config) == OS_FILE || os_kind_of(path) == OS_FILE)
-        p->weights = thaw__strdup(path);
+        THAW_TRY(keep_path(&p->weights, path));
     else if (os_kind_of(best) == OS_FOLDER)
-        p->weights = thaw__strdup(best);
+        THAW_TRY(keep_path(&p->weights, best));
     else
         THAW_TRY(newest_checkpoint(&p->weights, &notes, &f));
     if (!p->weights)
@@ -231,6 +237,10 @@ static thaw_status evaluate_job(thaw_eval_result *result, job *j, const char *sp
     eval_sums sums;
     thaw_status status;
 
+    if (!d && strcmp(split, "train") != 0 && strcmp(split, "valid") != 0 &&
+        strcmp(split, "test") != 0)
+        return thaw_fail(THAW_E_USAGE, "unknown split '%s'; there are 'train', 'valid' and 'test'",
+                         split);
     if (!d)
         return thaw_fail(THAW_E_MISSING, "the recipe has no '%s' images; set 'data.%s'", split,
                          split);
@@ -321,8 +331,9 @@ static thaw_status open_phases(outlook **out, const char *path)
 {
     THAW_CHECK(outlook_open(out, path));
     if (!(*out)->schedule)
-        return thaw_fail(THAW_E_USAGE, "'%s' is a network without phases; compare recipes, runs or "
-                                       "checkpoints",
+        return thaw_fail(THAW_E_USAGE,
+                         "'%s' is a network without phases; compare recipes, runs or "
+                         "checkpoints",
                          path);
     return THAW_OK;
 }
