@@ -218,17 +218,20 @@ set(THAW_UNIT_TESTS
     exec/test_exec
     exec/test_ref
     train/test_api
+    train/test_diffview
     train/test_edit
     train/test_evaluate
     train/test_events
     train/test_init
     train/test_job
     train/test_moments
+    train/test_outlook
     train/test_phase_best
     train/test_plans
     train/test_planview
     train/test_recipe
     train/test_run_state
+    train/test_showview
     train/test_toml
     train/test_trainer
     train/test_update
@@ -240,6 +243,7 @@ set(THAW_SCRIPT_TESTS
     layers/install
     layers/layers
     layers/mutants
+    cli/edit
     cli/errors
     cli/help
     cli/resume

@@ -17,25 +17,30 @@ static thaw_status fail_memory(void)
     return thaw_fail(THAW_E_NOMEM, "out of memory for looking at phases");
 }
 
-static bool holds(const char *folder, const char *name, os_kind kind)
+/* Whether a folder has a file of that name. */
+static thaw_status holds(bool *out, const char *folder, const char *name)
 {
     char *path = os_path(folder, name);
-    const bool yes = path && os_kind_of(path) == kind;
 
+    if (!path)
+        return fail_memory();
+    *out = os_kind_of(path) == OS_FILE;
     thaw__free(path);
-    return yes;
+    return THAW_OK;
 }
 
 thaw_status find_checkpoint(char **out, text *notes, const char *path)
 {
     char *folder = NULL;
+    bool is_checkpoint = false;
     ckpt_id id;
     thaw_status status;
 
     *out = NULL;
     if (os_kind_of(path) == OS_ABSENT)
         return thaw_fail(THAW_E_MISSING, "'%s' is not there", path);
-    if (holds(path, MANIFEST_NAME, OS_FILE)) {
+    THAW_CHECK(holds(&is_checkpoint, path, MANIFEST_NAME));
+    if (is_checkpoint) {
         *out = thaw__strdup(path);
         return *out ? THAW_OK : fail_memory();
     }
@@ -99,16 +104,19 @@ done:
 
 static thaw_status open_folder(outlook *o, const char *path)
 {
+    bool has_recipe = false, has_config = false;
     char *recipe = NULL;
     thaw_status status;
 
     THAW_TRY(find_checkpoint(&o->checkpoint, NULL, path));
+    THAW_TRY(holds(&has_recipe, path, "recipe.toml"));
+    THAW_TRY(holds(&has_config, path, "config.json"));
     if (o->checkpoint) {
         THAW_TRY(open_checkpoint(o));
-    } else if (holds(path, "recipe.toml", OS_FILE)) {
+    } else if (has_recipe) {
         recipe = os_path(path, "recipe.toml");
         status = recipe ? open_recipe(o, recipe) : fail_memory();
-    } else if (holds(path, "config.json", OS_FILE)) {
+    } else if (has_config) {
         THAW_TRY(open_model(o, path));
     } else {
         status = thaw_fail(THAW_E_MISSING,

@@ -128,7 +128,7 @@ static void test_eval(void **state)
     check_result(eval_path(NULL, recipe, "valid"), SMALL_VALID, record.eval[0].loss);
     CHECK_STATUS(thaw_eval(&r, small_path(path, run, "best"), NULL, "valid", &options),
                  THAW_E_USAGE);
-    CHECK_ERROR(thaw_eval(&r, run, NULL, "tset", &options), THAW_E_MISSING, "'tset'");
+    CHECK_ERROR(thaw_eval(&r, run, NULL, "tset", &options), THAW_E_USAGE, "'tset'");
     CHECK_STATUS(thaw_eval(&r, small_path(path, run, "nowhere"), recipe, "valid", &options),
                  THAW_E_MISSING);
     CHECK_STATUS(thaw_eval(&r, *state, recipe, "valid", &options), THAW_E_MISSING);
