@@ -398,7 +398,8 @@ thaw_status evaluate(eval_sums *out, int64_t *confusion, plans *cache, job *j,
 
 /* A change made by hand; patterns are layer patterns, aliases already replaced. */
 typedef struct run_edit {
-    int64_t iteration; /* it comes after what the schedule does there, and before what comes later */
+    int64_t
+        iteration; /* it comes after what the schedule does there, and before what comes later */
     thaw_edit_kind kind;
     double coefficient; /* THAW_EDIT_LR */
     const char **pattern;
@@ -446,10 +447,10 @@ typedef struct run_state {
     int64_t best_iteration;
     thaw_fired *fired; /* phases that a metric ended */
     int n_fired;
-    double phase_best;    /* for `until`: best of this phase; of a loss its negative */
+    double phase_best;            /* for `until`: best of this phase; of a loss its negative */
     int64_t phase_best_iteration; /* of the best weights, where they are kept */
     int phase_stale;              /* evaluations since */
-    double phase_seconds; /* time spent in this phase by earlier processes */
+    double phase_seconds;         /* time spent in this phase by earlier processes */
     int64_t phase_images;
     int phase_skipped;
     int64_t events_bytes;          /* length of events.jsonl when the checkpoint was made */
@@ -472,18 +473,18 @@ typedef struct trainer {
     optim_hyper hyper;         /* of the phase whose rates are in force */
     curve_config curve;
     double base_lr;
-    int64_t curve_total;                     /* updates the curve in force is planned for */
-    int64_t total;                           /* iterations of the whole run */
-    int64_t batch;                           /* of the loader */
-    params_snapshot *undo;                   /* buffers before a step, to undo a skipped one */
+    int64_t curve_total;            /* updates the curve in force is planned for */
+    int64_t total;                  /* iterations of the whole run */
+    int64_t batch;                  /* of the loader */
+    params_snapshot *undo;          /* buffers before a step, to undo a skipped one */
     params_snapshot *phase_weights; /* best of a phase that restores them; NULL: none so far */
-    int events_fd;                           /* -1: none */
+    int events_fd;                  /* -1: none */
     double phase_begun, rate_time, saved_at; /* monotonic seconds */
     int64_t rate_images;
     double rate;
     int64_t saved_iteration; /* of the newest checkpoint, -1: none */
     int64_t evaluated_iteration;
-    text note; /* what taking up a checkpoint has to tell */
+    text note;          /* what taking up a checkpoint has to tell */
     run_record *record; /* of the checkpoint taken up: its edits go on into later ones; or NULL */
     bool stop;
 } trainer;
@@ -524,8 +525,8 @@ thaw_status moments_load(trainer *t, const st_file *f, int i) THAW_MUST_USE;
  * parked and gives its memory back.
  */
 #define PARKED_NAME "parked.safetensors"
-bool parked_any(const trainer *t);       /* some of it is not in memory */
-char *parked_path(const char *folder);   /* NULL: no memory */
+bool parked_any(const trainer *t);     /* some of it is not in memory */
+char *parked_path(const char *folder); /* NULL: no memory */
 thaw_status parked_take_up(trainer *t, const thaw_effect *effect) THAW_MUST_USE;
 thaw_status parked_put_away(trainer *t) THAW_MUST_USE;
 

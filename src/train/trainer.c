@@ -99,7 +99,16 @@ static void count_trainable(thaw_event *e, const trainer *t, double lr, double r
         e->lr_least = 0;
 }
 
-static void describe_change(text *out, const optim_report *r, double compile_seconds)
+/* Where the state of what freezes goes. */
+static const char *parking(const trainer *t)
+{
+    if (t->effect->on_freeze != THAW_ON_FREEZE_PARK)
+        return "set aside";
+    return t->options->run ? "parked" : "parked in memory, as there is no run folder";
+}
+
+static void describe_change(text *out, const trainer *t, const optim_report *r,
+                            double compile_seconds)
 {
     const struct {
         int n;
@@ -107,7 +116,7 @@ static void describe_change(text *out, const optim_report *r, double compile_sec
     } row[] = {{r->kept, "kept"},
                {r->made, "new"},
                {r->resumed, "taken up again"},
-               {r->parked, "set aside"},
+               {r->parked, parking(t)},
                {r->dropped, "dropped"}};
     int shown = 0;
 
@@ -125,7 +134,7 @@ static thaw_status announce_phase(trainer *t, const optim_report *report, double
     text words = TEXT_INIT;
 
     count_trainable(&event, t, rate_now(t), thaw__effect_ramp(t->effect, t->state.iteration));
-    describe_change(&words, report, seconds);
+    describe_change(&words, t, report, seconds);
     if (event.trainable == 0)
         text_add(&words, "; every parameter is frozen: nothing will be learned");
     event.text = words.data;

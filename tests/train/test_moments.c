@@ -72,12 +72,13 @@ static void test_memory(void **state)
     CHECK(log.parked[5] < log.parked[4]);
     CHECK_INT(log.state[7], all);
     CHECK_CONTAINS(r.record.phase[1].text, "2 kept");
-    CHECK_CONTAINS(r.record.phase[1].text, "set aside");
+    CHECK_CONTAINS(r.record.phase[1].text, " parked");
     CHECK_CONTAINS(r.record.phase[2].text, "taken up again");
-    CHECK_CONTAINS(r.record.phase[2].text, "2 set aside");
+    CHECK_CONTAINS(r.record.phase[2].text, "2 parked");
     small_close(&r);
     run_noted(&r, &kept, keep, *state, small_path(run, *state, "keep"));
     CHECK_INT(kept.state[3], all);
+    CHECK_CONTAINS(r.record.phase[1].text, "set aside");
     small_close(&r);
 }
 
@@ -91,6 +92,7 @@ static void test_same_bits(void **state)
     run_noted(&in_file, &log, park, *state, small_path(run, *state, "run"));
     run_noted(&in_memory, &log, park, *state, NULL);
     CHECK_INT(log.state[3], log.state[1]);
+    CHECK_CONTAINS(in_memory.record.phase[1].text, "parked in memory, as there is no run folder");
     run_noted(&kept, &log, keep, *state, NULL);
     small_same_tensors(&in_file, &in_memory);
     small_same_tensors(&in_file, &kept);
@@ -122,6 +124,21 @@ static thaw_status go(const char *source, const char *data, const char *run, sma
     return status;
 }
 
+static void remove_checkpoint(const char *run, int step)
+{
+    char name[64], path[512];
+
+    (void)snprintf(name, sizeof name, "checkpoints/step-%06d", step);
+    CHECK(nftw(small_path(path, run, name), check_folder_remove_one, 16, FTW_DEPTH | FTW_PHYS) ==
+          0);
+}
+
+static void same_end(const char *a, const char *b)
+{
+    small_same_files(a, b, "checkpoints/step-000008/model.safetensors");
+    small_same_files(a, b, "checkpoints/step-000008/optimizer.safetensors");
+}
+
 /* Stopped at every step, also when the run's own file is of a later moment or gone. */
 static void test_resume(void **state)
 {
@@ -138,9 +155,12 @@ static void test_resume(void **state)
         if (stop % 2)
             CHECK(unlink(small_path(path, run, PARKED_NAME)) == 0 || stop < 3);
         CHECK_OK(go(NULL, NULL, run, &(small_record){0}));
-        small_same_files(whole, run, "checkpoints/step-000008/model.safetensors");
-        small_same_files(whole, run, "checkpoints/step-000008/optimizer.safetensors");
+        same_end(whole, run);
     }
+    remove_checkpoint(whole, 8);
+    remove_checkpoint(whole, 6);
+    CHECK_OK(go(NULL, NULL, whole, &(small_record){0}));
+    same_end(run, whole);
 }
 
 /* Not asked to be kept: said at the resume, and made anew. */
