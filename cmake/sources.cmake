@@ -245,6 +245,7 @@ set(THAW_SCRIPT_TESTS
     layers/mutants
     cli/edit
     cli/errors
+    cli/examples
     cli/help
     cli/resume
     cli/train)
@@ -265,7 +266,7 @@ set(THAW_RUNNERS
     tests/json_check.c
     tests/oracle_run.c)
 
-# Examples of the library; run by the tests.
+# Examples of the library.
 set(THAW_EXAMPLES
     examples/embed-train.c)
 

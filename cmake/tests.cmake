@@ -55,22 +55,20 @@ thaw_add_oracle(resnet fast 600 resnet18_frozen_bn_train resnet18_head_then_all 
 thaw_add_oracle(resnet18_f64 slow 900 --executor ref --f64 resnet18_full_sgd)
 thaw_add_oracle(resnet50_f64 slow 900 --executor ref --f64 resnet50_first_step)
 
-# Examples see what a user sees. Those of the control plane are built as C++, too, and run.
+# Examples see what a user sees; those of the control plane are built as C++, too. cli/examples runs
+# them.
 foreach(source ${THAW_EXAMPLES})
     cmake_path(GET source STEM name)
     add_executable(${name} ${source})
     target_link_libraries(${name} PRIVATE thaw-static)
-    thaw_add_test(example/${name} ${name})
 endforeach()
 foreach(source ${THAW_CORE_EXAMPLES})
     cmake_path(GET source STEM name)
     add_executable(${name} ${source})
     target_link_libraries(${name} PRIVATE thaw-core-shared)
-    thaw_add_test(example/${name} ${name})
     configure_file(${source} ${PROJECT_BINARY_DIR}/${name}.cpp COPYONLY)
     add_executable(${name}-cxx ${PROJECT_BINARY_DIR}/${name}.cpp)
     target_link_libraries(${name}-cxx PRIVATE thaw-core-static)
-    thaw_add_test(example/${name}-cxx ${name}-cxx)
 endforeach()
 
 add_custom_target(fuzzers)
