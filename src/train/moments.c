@@ -70,11 +70,15 @@ static thaw_status load_moment(params *p, const st_file *f, int i, int k, const 
 thaw_status moments_load(trainer *t, const st_file *f, int i)
 {
     params *p = t->job->params;
+    thaw_status status;
 
-    THAW_CHECK(params_hold_state(p, i, n_state(t)));
+    THAW_TRY(params_hold_state(p, i, n_state(t)));
     for (int k = 0; k < p->item[i].n_state; k++)
-        THAW_CHECK(load_moment(p, f, i, k, t->job->recipe->rule->state_name[k]));
-    return THAW_OK;
+        THAW_TRY(load_moment(p, f, i, k, t->job->recipe->rule->state_name[k]));
+done:
+    if (status != THAW_OK)
+        params_release_state(p, i);
+    return status;
 }
 
 /* ----------------------------------------------------------------------------------------------

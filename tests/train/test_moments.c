@@ -202,6 +202,54 @@ static void test_damage(void **state)
     small_close(&r);
 }
 
+/* Every allocation fails once, on the way out of memory and on the way back; then all is well. */
+static void test_no_memory(void **state)
+{
+    char run[512];
+    small_run r, plain;
+    memory_log log;
+    int n;
+
+    run_noted(&plain, &log, keep, *state, NULL);
+    small_open(&r, park, *state, NULL);
+    r.options.run = small_path(run, *state, "run");
+    CHECK_OK(os_make_folders(run));
+    for (int64_t stop = 2; stop <= 6; stop += 4) {
+        const thaw_progress then = {.iteration = stop};
+        const thaw_effect *effect = NULL;
+        thaw_status status = THAW_E_NOMEM;
+        optim_report report;
+
+        r.record.stop_at = stop;
+        r.trainer->stop = false;
+        CHECK_STATUS(trainer_run(r.trainer), THAW_E_STOPPED);
+        CHECK_OK(thaw_schedule_effect(&effect, r.job->schedule, &then));
+        for (n = 1; status != THAW_OK; n++) {
+            check_alloc_fail(n, false);
+            status = parked_take_up(r.trainer, effect);
+            check_alloc_restore();
+            CHECK(status == THAW_OK || status == THAW_E_NOMEM);
+        }
+        CHECK(stop == 2 || n > 2);
+        CHECK_OK(
+            optim_migrate(&report, r.job->params, r.recipe->rule, &r.recipe->hyper, effect, false));
+        status = THAW_E_NOMEM;
+        for (n = 1; status != THAW_OK; n++) {
+            check_alloc_fail(n, false);
+            status = parked_put_away(r.trainer);
+            check_alloc_restore();
+            CHECK(status == THAW_OK || status == THAW_E_NOMEM);
+        }
+        CHECK(stop == 6 || n > 2);
+    }
+    r.record.stop_at = 0;
+    r.trainer->stop = false;
+    CHECK_OK(trainer_run(r.trainer));
+    small_same_tensors(&r, &plain);
+    small_close(&plain);
+    small_close(&r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -210,6 +258,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_resume, small_setup, small_teardown),
         cmocka_unit_test_setup_teardown(test_not_kept, small_setup, small_teardown),
         cmocka_unit_test_setup_teardown(test_damage, small_setup, small_teardown),
+        cmocka_unit_test_setup_teardown(test_no_memory, small_setup, small_teardown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
