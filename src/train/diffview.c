@@ -201,7 +201,8 @@ static void add_only(text *all, diff *d, const char *side, const thaw_tree *has,
 {
     int n = 0;
 
-    text_addf(all, d->json ? ", \"only_%s\": [" : "", side);
+    if (d->json)
+        text_addf(all, ", \"only_%s\": [", side);
     for (int p = 0; p < has->n_params; p++) {
         if (thaw_tree_find_param(lacks, has->param[p].name) >= 0)
             continue;

@@ -11,7 +11,8 @@
 #include <math.h>
 #include <string.h>
 
-#define STATE_MOST (64u << 20) /* bytes of state.json */
+#define STATE_MOST   (64u << 20)        /* bytes of state.json */
+#define SAMPLES_MOST (INT64_C(1) << 48) /* so that sums with it cannot overflow */
 
 static const char *const edit_names[] = {
     [THAW_EDIT_FREEZE] = "freeze", [THAW_EDIT_UNFREEZE] = "unfreeze", [THAW_EDIT_LR] = "lr"};
@@ -126,7 +127,8 @@ static thaw_status read_all(run_record *r, const json_t *root, const char *path)
 
     r->iteration = json_integer_value(iteration);
     r->samples = json_integer_value(json_object_get(root, "samples"));
-    if (!json_is_integer(iteration) || r->iteration < 0 || r->samples < 0)
+    if (!json_is_integer(iteration) || r->iteration < 0 || r->samples < 0 ||
+        r->samples > SAMPLES_MOST)
         return bad(path, "its progress is out of range");
     THAW_CHECK(read_fired(r, json_object_get(progress, "fired"), path));
     if (edits && !json_is_array(edits))

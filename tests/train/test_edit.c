@@ -274,6 +274,7 @@ static void test_hostile_records(void **state)
         "{}",
         "{\"progress\": {\"iteration\": -1}}",
         "{\"progress\": {\"iteration\": 4}, \"samples\": -2}",
+        "{\"progress\": {\"iteration\": 4}, \"samples\": 9223372036854775807}",
         "{\"progress\": {\"iteration\": 4, \"fired\": [[0]]}}",
         "{\"progress\": {\"iteration\": 4}, \"edits\": {}}",
         "{\"progress\": {\"iteration\": 4}, \"edits\": [1]}",
