@@ -90,11 +90,11 @@ static void test_all_frozen(void **state)
 /* ----------------------------------------------------------------------------------------------
  * until */
 
-/* lr 0 never improves: after the first evaluation one more ends the phase. */
+/* lr 0 never improves: after the first evaluation two more end the phase. */
 #define UNTIL                                                                                      \
     SMALL_MLP SMALL_DATA                                                                           \
         "[optimizer]\nname = 'sgd'\nlr = 0.0\n" REF "[checkpoint]\nevery = 'off'\n"                \
-        "[[phase]]\nepochs = 6\nuntil = { patience = 1 }\n[[phase]]\nsteps = 3\nlr = 0.01\n"
+        "[[phase]]\nepochs = 6\nuntil = { patience = 2 }\n[[phase]]\nsteps = 3\nlr = 0.01\n"
 
 static void test_until(void **state)
 {
@@ -103,10 +103,10 @@ static void test_until(void **state)
     run_recipe(&r, UNTIL, *state);
     CHECK_INT(r.record.n_phases, 2);
     CHECK_INT(r.record.phase[0].steps, 30);
-    CHECK_INT(r.record.phase[1].iteration, 10);
-    CHECK_INT(r.record.n_steps, 13);
+    CHECK_INT(r.record.phase[1].iteration, 15);
+    CHECK_INT(r.record.n_steps, 18);
     CHECK_INT(r.trainer->state.n_fired, 1);
-    CHECK_INT(r.trainer->state.fired[0].iteration, 10);
+    CHECK_INT(r.trainer->state.fired[0].iteration, 15);
     small_close(&r);
 }
 
@@ -117,7 +117,7 @@ static void test_until_and_resume(void **state)
     char whole[512];
 
     small_path(whole, *state, "whole");
-    for (int stop = 0; stop < 13; stop += 2) {
+    for (int stop = 0; stop < 18; stop += 2) {
         char run[512], name[32];
         small_record first = {.stop_at = stop}, second = {0};
         thaw_run_options o = {.threads = 1, .on_event = small_listen};
@@ -130,9 +130,9 @@ static void test_until_and_resume(void **state)
             continue;
         o.user = &second;
         CHECK_OK(thaw_resume(&o));
-        CHECK_INT(first.n_steps + second.n_steps, 13);
-        small_same_files(whole, run, "checkpoints/step-000013/model.safetensors");
-        small_same_files(whole, run, "checkpoints/step-000013/optimizer.safetensors");
+        CHECK_INT(first.n_steps + second.n_steps, 18);
+        small_same_files(whole, run, "checkpoints/step-000018/model.safetensors");
+        small_same_files(whole, run, "checkpoints/step-000018/optimizer.safetensors");
     }
     thaw_recipe_destroy(recipe);
 }
