@@ -115,6 +115,17 @@ static bool problem_of(dnn_problem *p, const exec_call *c, op_kind op, dnn_role 
     return true;
 }
 
+/*
+ * oneDNN issue 6035, in 2.6.3 too: the weight gradient of a window of one pixel that moves by more
+ * gathers the pixels first, whole vectors of channels; with fewer channels than a vector (of eight
+ * or sixteen) it writes past its scratch, over other tensors, and may use what it finds there.
+ */
+static bool overruns(const dnn_problem *p)
+{
+    return p->role == DNN_BACKWARD_WEIGHT && !p->linear && p->window[0] == 1 && p->window[1] == 1 &&
+           (p->stride[0] > 1 || p->stride[1] > 1) && p->channels / p->groups < 16;
+}
+
 static bool has_role(const exec_call *c, dnn_role role)
 {
     if (role == DNN_FORWARD)
@@ -134,7 +145,7 @@ static bool find_kernels(const dnn_kernel *kernel[3], const exec *e, const exec_
         kernel[role] = NULL;
         if (!has_role(c, (dnn_role)role))
             continue;
-        if (!problem_of(&problem, c, op, (dnn_role)role))
+        if (!problem_of(&problem, c, op, (dnn_role)role) || overruns(&problem))
             return false;
         kernel[role] = dnn_find(state->library, &problem);
         if (!kernel[role])

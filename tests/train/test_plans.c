@@ -141,6 +141,71 @@ static void test_predicted_peak(void **state)
 }
 
 /* ----------------------------------------------------------------------------------------------
+ * what lies in the arena */
+
+typedef struct arena_fill {
+    small_run *run;
+    int byte;
+} arena_fill;
+
+/* Before the first step, whatever memory may hold. */
+static bool fill_arena(void *user, const thaw_event *e)
+{
+    const arena_fill *f = user;
+
+    if (e->kind == THAW_EVENT_PHASE)
+        memset(f->run->job->exec->arena, f->byte, f->run->job->exec->arena_bytes);
+    return true;
+}
+
+static void one_step(small_run *r, const char *folder, const char *executor, const char *widths,
+                     int byte)
+{
+    arena_fill f = {r, byte};
+    text t = TEXT_INIT;
+
+    text_addf(&t,
+              "[model]\narch = 'resnet18'\nblocks = [1, 1, 1, 1]\nstem = 'small'\nwidths = "
+              "%s\n" SMALL_DATA "scale = 2\n[optimizer]\nname = 'sgd'\n[train]\nexecutor = '%s'\n"
+              "[[phase]]\nsteps = 1\n",
+              widths, executor);
+    small_open(r, t.data, folder, NULL);
+    r->record.more = fill_arena;
+    r->record.more_user = &f;
+    CHECK_OK(trainer_run(r->trainer));
+    text_done(&t);
+}
+
+/* Gradients of networks whose channels fill no vector, on whatever garbage: those of ref. A kernel
+ * library that wrote past its scratch was found here. */
+static void test_garbage_in_the_arena(void **state)
+{
+    static const char *const widths[] = {"[4, 4, 8, 8]", "[3, 64, 5, 64]", "[6, 12, 20, 24]",
+                                         "[32, 16, 8, 4]"};
+    static const int bytes[] = {0, 0xff, 0x3f}; /* 0, NaN, 0.75 */
+
+    for (size_t w = 0; w < THAW_COUNT(widths); w++) {
+        small_run want;
+
+        one_step(&want, *state, "ref", widths[w], 0xff);
+        for (size_t b = 0; b < THAW_COUNT(bytes); b++) {
+            small_run got;
+
+            one_step(&got, *state, "dnn", widths[w], bytes[b]);
+            for (int i = 0; i < got.job->params->n_trained; i++) {
+                const param *x = &got.job->params->item[i], *y = &want.job->params->item[i];
+                const double size = sqrt(tensor_sum_squares(y->grad, DTYPE_F32, y->elements));
+
+                CHECK_CLOSE((const float *)x->grad, (const float *)y->grad, x->elements, 1e-4,
+                            1e-4 * (size + 1e-2));
+            }
+            small_close(&got);
+        }
+        small_close(&want);
+    }
+}
+
+/* ----------------------------------------------------------------------------------------------
  * the cache */
 
 static void test_cache(void **state)
@@ -213,9 +278,8 @@ static void test_out_of_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_head_alone),
-        cmocka_unit_test(test_predicted_peak),
-        cmocka_unit_test(test_cache),
+        cmocka_unit_test(test_head_alone),           cmocka_unit_test(test_predicted_peak),
+        cmocka_unit_test(test_garbage_in_the_arena), cmocka_unit_test(test_cache),
         cmocka_unit_test(test_out_of_memory),
     };
 
