@@ -123,7 +123,8 @@ static bool problem_of(dnn_problem *p, const exec_call *c, op_kind op, dnn_role 
 static bool overruns(const dnn_problem *p)
 {
     return p->role == DNN_BACKWARD_WEIGHT && !p->linear && p->window[0] == 1 && p->window[1] == 1 &&
-           (p->stride[0] > 1 || p->stride[1] > 1) && p->channels / p->groups < 16;
+           (p->stride[0] > 1 || p->stride[1] > 1) && p->pad[0] == 0 && p->pad[1] == 0 &&
+           p->channels / p->groups < 16;
 }
 
 static bool has_role(const exec_call *c, dnn_role role)
