@@ -116,9 +116,10 @@ static bool problem_of(dnn_problem *p, const exec_call *c, op_kind op, dnn_role 
 }
 
 /*
- * oneDNN issue 6035, in 2.6.3 too: the weight gradient of a window of one pixel that moves by more
- * gathers the pixels first, whole vectors of channels; with fewer channels than a vector (of eight
- * or sixteen) it writes past its scratch, over other tensors, and may use what it finds there.
+ * A bug of oneDNN (its number 6035), in 2.6.3 too: the weight gradient of a window of one pixel
+ * that moves by more gathers the pixels first, whole vectors of channels; with fewer channels than
+ * a vector (of eight or sixteen) it writes past its scratch, over other tensors, and may use what
+ * it finds there.
  */
 static bool overruns(const dnn_problem *p)
 {
