@@ -78,6 +78,7 @@ set(THAW_REST_SOURCES
     src/exec/dnn_exec.c
     src/exec/exec.c
     src/exec/fast.c
+    src/exec/fast_dense.c
     src/exec/fast_map.c
     src/exec/fast_norm.c
     src/exec/fast_pool.c
@@ -118,6 +119,7 @@ set(THAW_REST_SOURCES
 # Compiled for speed (-O3).
 set(THAW_KERNEL_SOURCES
     src/exec/fast.c
+    src/exec/fast_dense.c
     src/exec/fast_map.c
     src/exec/fast_norm.c
     src/exec/fast_pool.c

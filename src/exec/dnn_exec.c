@@ -38,9 +38,10 @@ typedef struct dnn_step {
 /* ----------------------------------------------------------------------------------------------
  * problems */
 
-static bool is_dense(const plan_step *step)
+/* Steps for oneDNN. */
+static bool is_dense(const plan *p, const plan_step *step)
 {
-    return step->op == OP_CONV2D || step->op == OP_LINEAR;
+    return step->op == OP_CONV2D || (step->op == OP_LINEAR && !fast_is_small_linear(p, step));
 }
 
 static const exec_operand *either(const exec_operand *a, const exec_operand *b)
@@ -201,9 +202,9 @@ static bool dnn_supports(const exec *e, const plan *p, const plan_step *step)
 
     if (p->real != DTYPE_F32)
         return false;
-    if (!is_dense(step))
+    if (!is_dense(p, step))
         return (step->wrt == 0 ? fast->forward : fast->backward) != NULL &&
-               (is_norm(step) || adds_nowhere(p, step));
+               (is_norm(step) || step->op == OP_LINEAR || adds_nowhere(p, step));
     exec_step_shapes(&c, p, step);
     return weight_is_param(p, step) && find_kernels(kernel, e, &c, step->op);
 }
@@ -216,7 +217,7 @@ static size_t dnn_scratch(const exec *e, const plan *p, const plan_step *step)
     exec_call c;
 
     exec_step_shapes(&c, p, step);
-    if (!is_dense(step))
+    if (!is_dense(p, step))
         return fast_kernels[step->op].scratch ? fast_kernels[step->op].scratch(&c) : 0;
     if (find_kernels(kernel, e, &c, step->op))
         for (int role = 0; role < 3; role++)
@@ -342,7 +343,7 @@ static thaw_status dnn_wake(exec_session *s)
         return thaw_fail(THAW_E_NOMEM, "out of memory making a plan ready");
     s->impl = steps;
     for (int i = 0; i < count_steps(s->plan); i++)
-        if (s->own[i] && is_dense(&s->plan->step[i]))
+        if (s->own[i] && is_dense(s->plan, &s->plan->step[i]))
             THAW_CHECK(wake_step(&steps[i], s, i));
     /* Only now: what the plan before this one had packed has found its new users. */
     drop_unused(s->exec);
@@ -427,7 +428,7 @@ static thaw_status dnn_exec_run(exec_session *s, int i)
     fast_call c = {.threads = s->exec->threads};
 
     fast_set_threads(s->exec->threads);
-    if (is_dense(step))
+    if (is_dense(s->plan, step))
         return run_dense(s, i);
     exec_step_call(&c.op, s, i);
     for (int k = 0; k < step->n_out && step->wrt != 0; k++)

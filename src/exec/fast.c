@@ -17,6 +17,7 @@ const fast_kernel fast_kernels[OP_COUNT] = {
     [OP_ADD] = {fast_add, NULL, NULL},
     [OP_MAX_POOL2D] = {fast_max_pool, fast_max_pool_backward, NULL},
     [OP_AVG_POOL2D] = {fast_avg_pool, fast_avg_pool_backward, NULL},
+    [OP_LINEAR] = {fast_small_linear, fast_small_linear_backward, NULL},
     [OP_GLOBAL_AVG_POOL] = {fast_global_pool, fast_global_pool_backward, NULL},
 };
 

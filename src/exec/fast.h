@@ -1,6 +1,6 @@
 /*
- * fast - vectorised loops for everything that is not a matrix product: norms, activations, sums,
- * pooling; f32, channels last.
+ * fast - vectorised loops for everything that is not a large matrix product: norms, activations,
+ * sums, pooling, small linear layers; f32, channels last.
  *
  * Sums are cut into pieces by the shapes alone, each piece is summed in f32 over short blocks and
  * the blocks in double, in order: bits depend on neither the number of threads nor the run.
@@ -60,7 +60,11 @@ fast_kernel_fn fast_relu, fast_relu_backward, fast_relu6, fast_relu6_backward, f
 fast_kernel_fn fast_batch_norm_train, fast_batch_norm_train_backward;
 fast_kernel_fn fast_batch_norm_infer, fast_batch_norm_infer_backward;
 fast_kernel_fn fast_max_pool, fast_max_pool_backward, fast_avg_pool, fast_avg_pool_backward;
+fast_kernel_fn fast_small_linear, fast_small_linear_backward;
 fast_kernel_fn fast_global_pool, fast_global_pool_backward;
+
+/* Whether a linear step is so small, for one sample, that fast_small_linear does it. */
+bool fast_is_small_linear(const plan *p, const plan_step *step);
 
 /* Scratch for any batch norm on this shape, or for fast_column_sum, in bytes. */
 size_t fast_norm_scratch(const exec_call *c);

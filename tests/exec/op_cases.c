@@ -127,10 +127,16 @@ static void make_conv2d(op_case *c, dice *d)
     }
 }
 
+/* Large ones have weights on either side of what the fast executor holds for small. */
 static void make_linear(op_case *c, dice *d)
 {
-    c->in_shape[0] = pick_shape(d);
-    c->in_shape[1] = shape_2(pick_channels(d), c->in_shape[0].dim[c->in_shape[0].rank - 1]);
+    if (d->size == OP_CASE_LARGE && pick(d, 0, 1)) {
+        c->in_shape[0] = shape_2(pick(d, 1, 9), pick(d, 300, 450));
+        c->in_shape[1] = shape_2(pick(d, 250, 450), c->in_shape[0].dim[1]);
+    } else {
+        c->in_shape[0] = pick_shape(d);
+        c->in_shape[1] = shape_2(pick_channels(d), c->in_shape[0].dim[c->in_shape[0].rank - 1]);
+    }
     c->in_shape[2] = shape_1(c->in_shape[1].dim[0]);
     c->n_in = (int)pick(d, 2, 3);
 }
