@@ -7,27 +7,6 @@
  */
 #include "graph/graph.h"
 
-static const struct {
-    bool contraction;
-    double per_element;
-} cost_table[OP_COUNT] = {
-    [OP_CONV2D] = {true, 0},
-    [OP_LINEAR] = {true, 0},
-    [OP_BATCH_NORM_TRAIN] = {false, 7},
-    [OP_BATCH_NORM_INFER] = {false, 2},
-    [OP_RELU] = {false, 1},
-    [OP_RELU6] = {false, 2},
-    [OP_ADD] = {false, 1},
-    [OP_MAX_POOL2D] = {false, 1},
-    [OP_AVG_POOL2D] = {false, 1},
-    [OP_GLOBAL_AVG_POOL] = {false, 1},
-    [OP_FLATTEN] = {false, 0},
-    [OP_DROPOUT] = {false, 2},
-    [OP_CROSS_ENTROPY] = {false, 5},
-    [OP_MSE] = {false, 3},
-    [OP_ARGMAX] = {false, 1},
-};
-
 static double elements(const graph *g, value_id v)
 {
     double n = 1;
@@ -63,12 +42,49 @@ static double contraction_flops(const graph *g, const graph_node *forward, uint3
            (wrt & OP_IN(2) ? sums : 0);
 }
 
+/* Two products of matrices forward: queries with keys, weights with values. Backward both again,
+ * once for each operand, and the first to have the weights. */
+static double attention_flops(const graph *g, const graph_node *forward, uint32_t wrt)
+{
+    const shape *keys = &g->value[forward->in[1]].shape;
+    const double product = 2 * elements(g, forward->in[0]) * (double)keys->dim[1];
+
+    return (wrt ? 5 : 2) * product;
+}
+
+static const struct {
+    double (*count)(const graph *g, const graph_node *forward, uint32_t wrt); /* of a contraction */
+    double per_element;                                                       /* of the others */
+} cost_table[OP_COUNT] = {
+    [OP_CONV2D] = {contraction_flops, 0},
+    [OP_LINEAR] = {contraction_flops, 0},
+    [OP_BATCH_NORM_TRAIN] = {NULL, 7},
+    [OP_BATCH_NORM_INFER] = {NULL, 2},
+    [OP_RELU] = {NULL, 1},
+    [OP_RELU6] = {NULL, 2},
+    [OP_ADD] = {NULL, 1},
+    [OP_MAX_POOL2D] = {NULL, 1},
+    [OP_AVG_POOL2D] = {NULL, 1},
+    [OP_GLOBAL_AVG_POOL] = {NULL, 1},
+    [OP_FLATTEN] = {NULL, 0},
+    [OP_DROPOUT] = {NULL, 2},
+    [OP_CROSS_ENTROPY] = {NULL, 5},
+    [OP_MSE] = {NULL, 3},
+    [OP_ARGMAX] = {NULL, 1},
+    [OP_LAYER_NORM] = {NULL, 8},
+    [OP_RMS_NORM] = {NULL, 6},
+    [OP_GELU] = {NULL, 10},
+    [OP_ATTENTION] = {attention_flops, 0},
+    [OP_TOKENS] = {NULL, 1},
+    [OP_TOKEN] = {NULL, 1},
+};
+
 double graph_node_flops(const graph *g, const graph_node *node)
 {
     const graph_node *forward = node->wrt ? &g->node[node->forward] : node;
 
-    if (cost_table[node->op].contraction)
-        return contraction_flops(g, forward, node->wrt);
+    if (cost_table[node->op].count)
+        return cost_table[node->op].count(g, forward, node->wrt);
     return cost_table[node->op].per_element *
            THAW_MAX(largest(g, node->in, node->n_in), largest(g, node->out, node->n_out));
 }

@@ -75,6 +75,15 @@ typedef union op_attrs {
         double smoothing; /* label smoothing in [0, 1) */
         int32_t ignore;   /* target value that leaves a row out */
     } loss;
+    struct {
+        int32_t tanh; /* 0: with the error function; 1: its approximation by a tangent */
+    } gelu;
+    struct {
+        int32_t heads; /* each attends over its own D / heads features */
+    } attention;
+    struct {
+        int32_t index; /* which token, from 0 */
+    } token;
 } op_attrs;
 
 typedef int32_t value_id;

@@ -297,6 +297,74 @@ static thaw_status infer_argmax(const infer_call *c)
     return THAW_OK;
 }
 
+/* src [...,C]  weight [C]  bias [C] -> dst */
+static thaw_status infer_row_norm(const infer_call *c)
+{
+    const shape *src = &c->in[0];
+
+    if (src->rank < 2)
+        return want_rank(c, 0, 2, "[B, ..., C]");
+    if (!(c->attrs->norm.eps >= 0) || !isfinite(c->attrs->norm.eps))
+        return bad_attr(c, "eps", c->attrs->norm.eps, "0 or more");
+    for (int i = 1; i < c->n_in; i++)
+        THAW_CHECK(want_vector(c, i, 0, src->rank - 1));
+    return infer_same(c);
+}
+
+/* q [B,T,D] or [B,D]  k [B,S,D]  v [B,S,D] -> dst as q */
+static thaw_status infer_attention(const infer_call *c)
+{
+    const shape *q = &c->in[0], *k = &c->in[1];
+    const int32_t heads = c->attrs->attention.heads;
+
+    if (q->rank != 2)
+        THAW_CHECK(want_rank(c, 0, 3, "[B, T, D] or [B, D]"));
+    THAW_CHECK(want_rank(c, 1, 3, "[B, S, D]"));
+    if (q->dim[0] != k->dim[0] || q->dim[q->rank - 1] != k->dim[2])
+        return misfit(c, 0, 1, "other batch or features");
+    if (!shape_equal(k, &c->in[2]))
+        return misfit(c, 2, 1, "one value for each key wanted");
+    if (heads < 1 || k->dim[2] % heads != 0)
+        return bad_attr(c, "the number of heads", heads, "a divisor of the features");
+    if (k->dim[1] == 0)
+        return misfit(c, 0, 1, "at least one key wanted");
+    return infer_same(c);
+}
+
+/* src [B,P,Q,D]  first [1,1,D]  position [1,1+PQ,D] -> dst [B,1+PQ,D] */
+static thaw_status infer_tokens(const infer_call *c)
+{
+    const shape *src = &c->in[0];
+    const shape first = {.rank = 3, .dim = {1, 1, src->dim[3]}};
+    shape position = first;
+    int64_t n;
+
+    THAW_CHECK(want_rank(c, 0, 4, "[B, P, Q, D]"));
+    if (!shape_equal(&c->in[1], &first))
+        return misfit(c, 1, 0, "[1, 1, D] wanted");
+    if (src->dim[1] < 0 || __builtin_mul_overflow(src->dim[1], src->dim[2], &n) || n == INT64_MAX)
+        return misfit(c, 0, 2, "so many pixels cannot be one row");
+    position.dim[1] = n + 1;
+    if (!shape_equal(&c->in[2], &position))
+        return misfit(c, 2, 0, "one position for the first token and each pixel wanted");
+    c->out[0] = position;
+    c->out[0].dim[0] = src->dim[0];
+    return THAW_OK;
+}
+
+/* src [B,T,D] -> dst [B,D] */
+static thaw_status infer_token(const infer_call *c)
+{
+    const shape *src = &c->in[0];
+    const int32_t index = c->attrs->token.index;
+
+    THAW_CHECK(want_rank(c, 0, 3, "[B, T, D]"));
+    if (index < 0 || (src->dim[1] >= 0 && index >= src->dim[1]))
+        return bad_attr(c, "the token", index, "one of the sequence");
+    c->out[0] = shape_2(src->dim[0], src->dim[2]);
+    return THAW_OK;
+}
+
 static const infer_rule rule_table[OP_COUNT] = {
     [OP_CONV2D] = {infer_conv2d, "rrr", "r"},
     [OP_LINEAR] = {infer_linear, "rrr", "r"},
@@ -313,6 +381,12 @@ static const infer_rule rule_table[OP_COUNT] = {
     [OP_CROSS_ENTROPY] = {infer_cross_entropy, "ri", "dd"},
     [OP_MSE] = {infer_mse, "rr", "dd"},
     [OP_ARGMAX] = {infer_argmax, "r", "i"},
+    [OP_LAYER_NORM] = {infer_row_norm, "rrr", "r"},
+    [OP_RMS_NORM] = {infer_row_norm, "rr", "r"},
+    [OP_GELU] = {infer_same, "r", "r"},
+    [OP_ATTENTION] = {infer_attention, "rrr", "r"},
+    [OP_TOKENS] = {infer_tokens, "rrr", "r"},
+    [OP_TOKEN] = {infer_token, "r", "r"},
 };
 
 static dtype dtype_of_letter(char letter, dtype real)

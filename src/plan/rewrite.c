@@ -139,6 +139,9 @@ static const struct {
     [OP_BATCH_NORM_TRAIN] = {OP_IN(0), OP_IN(0), any_time},
     [OP_BATCH_NORM_INFER] = {OP_IN(0), OP_IN(0), makes_d_src_alone},
     [OP_FLATTEN] = {OP_IN(0), OP_IN(0), keeps_order},
+    [OP_LAYER_NORM] = {OP_IN(0), OP_IN(0), any_time},
+    [OP_RMS_NORM] = {OP_IN(0), OP_IN(0), any_time},
+    [OP_GELU] = {OP_IN(0), OP_IN(0), any_time},
 };
 
 bool thaw__plan_may_share(const plan *p, const plan_step *step, int in, int out)

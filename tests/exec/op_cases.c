@@ -79,7 +79,7 @@ static void fill_real(double *x, size_t n, dice *d, op_kind op, int input)
         fill_distinct(x, n, d);
     else if (norm && input == 4)
         fill(x, n, d, 0.5, 1.5);
-    else if (op == OP_CROSS_ENTROPY)
+    else if (op == OP_CROSS_ENTROPY || op == OP_GELU || (op == OP_ATTENTION && input == 0))
         fill(x, n, d, -3, 3);
     else
         fill(x, n, d, -1, 1);
@@ -207,6 +207,62 @@ static void make_mse(op_case *c, dice *d)
     c->in_shape[1] = c->in_shape[0];
 }
 
+static void make_row_norm(op_case *c, dice *d)
+{
+    c->in_shape[0] = pick_shape(d);
+    c->in_shape[0].dim[c->in_shape[0].rank - 1] +=
+        3; /* two features are 1 and -1, whatever they were */
+    c->in_shape[1] = shape_1(c->in_shape[0].dim[c->in_shape[0].rank - 1]);
+    c->in_shape[2] = c->in_shape[1];
+    c->n_in = op_table[c->op].most_inputs;
+    c->attrs.norm.eps = 1e-5;
+}
+
+static void make_gelu(op_case *c, dice *d)
+{
+    make_map(c, d);
+    c->attrs.gelu.tanh = (int32_t)pick(d, 0, 1);
+}
+
+static int64_t pick_length(dice *d)
+{
+    return pick(d, 1, d->size == OP_CASE_SMALL ? 5 : 150);
+}
+
+/* As many queries as keys, another number, or one. */
+static void make_attention(op_case *c, dice *d)
+{
+    const int64_t heads = pick(d, 1, 3), B = pick(d, 1, 3);
+    const int64_t D = heads * pick(d, 1, d->size == OP_CASE_SMALL ? 4 : 70);
+    const int64_t S = pick_length(d), T = pick(d, 0, 1) ? S : pick_length(d);
+
+    c->n_in = 3;
+    c->attrs.attention.heads = (int32_t)heads;
+    c->in_shape[0] = shape_of(3, (const int64_t[]){B, T, D});
+    if (pick(d, 0, 3) == 0)
+        c->in_shape[0] = shape_2(B, D);
+    c->in_shape[1] = c->in_shape[2] = shape_of(3, (const int64_t[]){B, S, D});
+}
+
+static void make_tokens(op_case *c, dice *d)
+{
+    const shape src = pick_image(d);
+
+    c->n_in = 3;
+    c->in_shape[0] = src;
+    c->in_shape[1] = shape_of(3, (const int64_t[]){1, 1, src.dim[3]});
+    c->in_shape[2] = shape_of(3, (const int64_t[]){1, 1 + src.dim[1] * src.dim[2], src.dim[3]});
+}
+
+static void make_token(op_case *c, dice *d)
+{
+    const int64_t T = pick_length(d);
+
+    c->n_in = 1;
+    c->in_shape[0] = shape_of(3, (const int64_t[]){pick(d, 1, 3), T, pick_channels(d)});
+    c->attrs.token.index = (int32_t)pick(d, 0, T - 1);
+}
+
 static const struct {
     void (*make)(op_case *c, dice *d);
     uint32_t params; /* OP_IN bits of model tensors */
@@ -226,6 +282,12 @@ static const struct {
     [OP_CROSS_ENTROPY] = {make_cross_entropy, 0},
     [OP_MSE] = {make_mse, 0},
     [OP_ARGMAX] = {make_map, 0},
+    [OP_LAYER_NORM] = {make_row_norm, OP_IN(1) | OP_IN(2)},
+    [OP_RMS_NORM] = {make_row_norm, OP_IN(1)},
+    [OP_GELU] = {make_gelu, 0},
+    [OP_ATTENTION] = {make_attention, 0},
+    [OP_TOKENS] = {make_tokens, OP_IN(1) | OP_IN(2)},
+    [OP_TOKEN] = {make_token, 0},
 };
 
 /* ----------------------------------------------------------------------------------------------
@@ -339,6 +401,9 @@ static const struct {
     [OP_DROPOUT] = {true, true, OP_IN(0)},
     [OP_BATCH_NORM_TRAIN] = {true, true, OP_IN(2)},
     [OP_BATCH_NORM_INFER] = {true, true, OP_IN(0) | OP_IN(2)},
+    [OP_LAYER_NORM] = {true, true, OP_IN(2)},
+    [OP_RMS_NORM] = {true, true, 0},
+    [OP_GELU] = {true, true, 0},
 };
 
 bool op_case_in_place(uint32_t *wrt, op_kind op)

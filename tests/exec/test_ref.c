@@ -461,6 +461,103 @@ static void test_relu_keeps_nan(void **state)
 }
 
 /* ----------------------------------------------------------------------------------------------
+ * ops of transformers; what is wanted is PyTorch's */
+
+static void test_gelu_by_hand(void **state)
+{
+    static const double want[2][5] = {
+        {-0.00404969409489031, -0.15865525393145702, 0, 0.34573123063700656, 1.9544997361036416},
+        {-0.0036373920817729943, -0.15880800939172324, 0, 0.34571400982514394, 1.954597694087775}};
+    double x[5] = {-3, -1, 0, 0.5, 2}, y[5];
+    const shape row = shape_1(5);
+
+    (void)state;
+    for (int form = 0; form < 2; form++) {
+        const op_attrs attrs = {.gelu = {.tanh = form}};
+        exec_call c = {.attrs = &attrs};
+
+        c.in[0] = operand(x, &row, DTYPE_F64);
+        c.out[0] = operand(y, &row, DTYPE_F64);
+        ref_kernels_f64[OP_GELU].forward(&c);
+        CHECK_CLOSE(y, want[form], 5, 1e-14, 0);
+    }
+}
+
+/* Mean 7/3, squares 14/9; the root of their mean is that of 7. */
+static void test_row_norms_by_hand(void **state)
+{
+    double x[3] = {1, 2, 4}, weight[3] = {1, 2, 3}, bias[3] = {0.5, 0, -1}, y[3];
+    const double centred[3] = {-0.5656252308941638, -0.532812615447082, 2.9960946158531137};
+    const double r = 1 / sqrt(7.01), plain[3] = {r, 4 * r, 12 * r};
+    const op_attrs attrs = {.norm = {.eps = 1e-2}};
+    const shape rows = shape_2(1, 3), row = shape_1(3);
+    exec_call c = {.attrs = &attrs};
+
+    (void)state;
+    c.in[0] = operand(x, &rows, DTYPE_F64);
+    c.in[1] = operand(weight, &row, DTYPE_F64);
+    c.out[0] = operand(y, &rows, DTYPE_F64);
+    ref_kernels_f64[OP_RMS_NORM].forward(&c);
+    CHECK_CLOSE(y, plain, 3, 1e-14, 0);
+    c.in[2] = operand(bias, &row, DTYPE_F64);
+    ref_kernels_f64[OP_LAYER_NORM].forward(&c);
+    CHECK_CLOSE(y, centred, 3, 1e-14, 0);
+}
+
+/* One query of two heads over two keys; scores that would overflow do not; NaN is not lost. */
+static void test_attention_by_hand(void **state)
+{
+    double q[4] = {1, 2, 0.5, -1}, k[8] = {0.5, -1, 1, 0, 1, 1, -1, 2}, scratch[32], dst[4];
+    double v[8] = {1, 2, 3, 4, 5, 6, 7, 9};
+    const double want[4] = {4.840602050572165, 5.840602050572164, 3.428167205860682,
+                            4.535209007325852};
+    const op_attrs attrs = {.attention = {.heads = 2}};
+    const shape query = shape_of(3, (const int64_t[]){1, 1, 4});
+    const shape keys = shape_of(3, (const int64_t[]){1, 2, 4});
+    exec_call c = {.attrs = &attrs, .scratch = scratch};
+
+    (void)state;
+    c.in[0] = operand(q, &query, DTYPE_F64);
+    c.in[1] = operand(k, &keys, DTYPE_F64);
+    c.in[2] = operand(v, &keys, DTYPE_F64);
+    c.out[0] = operand(dst, &query, DTYPE_F64);
+    CHECK(ref_kernels_f64[OP_ATTENTION].scratch(&c) <= THAW_COUNT(scratch));
+    ref_kernels_f64[OP_ATTENTION].forward(&c);
+    CHECK_CLOSE(dst, want, 4, 1e-14, 0);
+    q[1] = 1e6;
+    ref_kernels_f64[OP_ATTENTION].forward(&c);
+    CHECK_NEAR(dst[0], 5, 0, 0);
+    k[0] = NAN;
+    ref_kernels_f64[OP_ATTENTION].forward(&c);
+    CHECK_MSG(isnan(dst[0]), "NaN is lost in attention: got %g", dst[0]);
+    CHECK_NEAR(dst[2], want[2], 1e-14, 0);
+}
+
+/* An image of 1 x 2 pixels of 2 features: first token and pixels, each plus its position. */
+static void test_tokens_by_hand(void **state)
+{
+    double src[4] = {1, 2, 3, 4}, first[2] = {10, 20}, position[6] = {0.1, 0.2, 0.3, 0.4, 0.5, 0.6};
+    double dst[6], last[2];
+    const double want[6] = {10.1, 20.2, 1.3, 2.4, 3.5, 4.6};
+    const op_attrs attrs = {.token = {.index = 2}};
+    const shape image = shape_4(1, 1, 2, 2), one = shape_of(3, (const int64_t[]){1, 1, 2});
+    const shape tokens = shape_of(3, (const int64_t[]){1, 3, 2}), row = shape_2(1, 2);
+    exec_call c = {.attrs = &attrs};
+
+    (void)state;
+    c.in[0] = operand(src, &image, DTYPE_F64);
+    c.in[1] = operand(first, &one, DTYPE_F64);
+    c.in[2] = operand(position, &tokens, DTYPE_F64);
+    c.out[0] = operand(dst, &tokens, DTYPE_F64);
+    ref_kernels_f64[OP_TOKENS].forward(&c);
+    CHECK_CLOSE(dst, want, 6, 1e-15, 0);
+    c.in[0] = c.out[0];
+    c.out[0] = operand(last, &row, DTYPE_F64);
+    ref_kernels_f64[OP_TOKEN].forward(&c);
+    CHECK_CLOSE(last, &want[4], 2, 1e-15, 0);
+}
+
+/* ----------------------------------------------------------------------------------------------
  * dropout */
 
 #define DROP_B 4
@@ -543,6 +640,10 @@ int main(void)
         cmocka_unit_test(test_mse_by_hand),
         cmocka_unit_test(test_argmax_by_hand),
         cmocka_unit_test(test_relu_keeps_nan),
+        cmocka_unit_test(test_gelu_by_hand),
+        cmocka_unit_test(test_row_norms_by_hand),
+        cmocka_unit_test(test_attention_by_hand),
+        cmocka_unit_test(test_tokens_by_hand),
         cmocka_unit_test(test_dropout_masks),
     };
 

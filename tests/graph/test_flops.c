@@ -52,6 +52,22 @@ static void resnet50_has_its_known_size(void **state)
     net_destroy(&n);
 }
 
+/* 2 x 3 queries, 4 keys, 8 features: two products of matrices forward, five backward. */
+static void attention_is_counted_exactly(void **state)
+{
+    const op_attrs attrs = {.attention = {.heads = 2}};
+    net n = net_create(DTYPE_F32);
+    const value_id q = net_input(&n, "q", DTYPE_F32, shape_of(3, (const int64_t[]){2, 3, 8}));
+    const value_id k = net_input(&n, "k", DTYPE_F32, shape_of(3, (const int64_t[]){2, 4, 8}));
+    value_id out;
+
+    (void)state;
+    CHECK_OK(
+        graph_op(&out, n.g, OP_ATTENTION, &attrs, "attend", -1, 3, (const value_id[]){q, k, k}));
+    CHECK_NEAR(graph_node_flops(n.g, find(n.g, "attend", 0)), 2.0 * 2 * (2 * 3) * 4 * 8, 0, 0);
+    net_destroy(&n);
+}
+
 static void every_node_costs_something(void **state)
 {
     net n = net_create(DTYPE_F32);
@@ -71,6 +87,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(contractions_are_counted_exactly),
         cmocka_unit_test(resnet50_has_its_known_size),
+        cmocka_unit_test(attention_is_counted_exactly),
         cmocka_unit_test(every_node_costs_something),
     };
 

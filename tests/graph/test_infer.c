@@ -103,6 +103,10 @@ static void run_case(const infer_case *c)
     {                                                                                              \
         .norm = {.eps = eps_, .momentum = momentum_ }                                              \
     }
+#define HEADS(heads_)                                                                              \
+    {                                                                                              \
+        .attention = {.heads = heads_ }                                                            \
+    }
 #define NONE                                                                                       \
     {                                                                                              \
         .pool = {.kernel = {0} }                                                                   \
@@ -137,6 +141,16 @@ static const infer_case fit_table[] = {
     {OP_CROSS_ENTROPY, NONE, "B,T,10 | B,T i32", "[] f64 | [] f64", THAW_OK},
     {OP_MSE, NONE, "B,10 | B,10", "[] f64 | [] f64", THAW_OK},
     {OP_ARGMAX, NONE, "B,T,10", "[B, T] i32", THAW_OK},
+    {OP_LAYER_NORM, NORM(1e-12, 0), "B,T,6 | 6 | 6", "[B, T, 6] f32", THAW_OK},
+    {OP_RMS_NORM, NORM(1e-6, 0), "B,T,6 | 6", "[B, T, 6] f32", THAW_OK},
+    {OP_GELU, NONE, "B,T,8", "[B, T, 8] f32", THAW_OK},
+    {OP_ATTENTION, HEADS(3), "B,197,192 | B,197,192 | B,197,192", "[B, 197, 192] f32", THAW_OK},
+    {OP_ATTENTION, HEADS(2), "B,T,8 | B,T,8 | B,T,8", "[B, T, 8] f32", THAW_OK},
+    {OP_ATTENTION, HEADS(1), "2,3,8 | 2,5,8 | 2,5,8", "[2, 3, 8] f32", THAW_OK},
+    {OP_ATTENTION, HEADS(2), "B,8 | B,5,8 | B,5,8", "[B, 8] f32", THAW_OK},
+    {OP_TOKENS, NONE, "B,14,14,192 | 1,1,192 | 1,197,192", "[B, 197, 192] f32", THAW_OK},
+    {OP_TOKEN, {.token = {.index = 4}}, "B,5,8", "[B, 8] f32", THAW_OK},
+    {OP_TOKEN, NONE, "B,T,8", "[B, 8] f32", THAW_OK},
 };
 
 static const infer_case misfit_table[] = {
@@ -188,6 +202,22 @@ static const infer_case misfit_table[] = {
     {OP_MSE, NONE, "B,10 | B,9", "target [B, 9]", THAW_E_SHAPE},
     {OP_MSE, NONE, "B,3,10 | B,3,10", "pred is [B, 3, 10]", THAW_E_SHAPE},
     {OP_ARGMAX, NONE, "()", "src is []", THAW_E_SHAPE},
+    {OP_LAYER_NORM, NORM(1e-5, 0), "B,T,6 | 6 | 5", "bias [5]", THAW_E_SHAPE},
+    {OP_LAYER_NORM, NORM(-1, 0), "B,T,6 | 6 | 6", "eps is -1", THAW_E_RANGE},
+    {OP_RMS_NORM, NORM(1e-5, 0), "6 | 6", "src is [6]", THAW_E_SHAPE},
+    {OP_ATTENTION, HEADS(2), "B,7,8 | B,7,6 | B,7,6", "q [B, 7, 8] does not fit k [B, 7, 6]",
+     THAW_E_SHAPE},
+    {OP_ATTENTION, HEADS(2), "B,7,8 | B,7,8 | B,6,8", "v [B, 6, 8]", THAW_E_SHAPE},
+    {OP_ATTENTION, HEADS(3), "B,7,8 | B,7,8 | B,7,8", "heads is 3", THAW_E_RANGE},
+    {OP_ATTENTION, HEADS(0), "B,7,8 | B,7,8 | B,7,8", "heads is 0", THAW_E_RANGE},
+    {OP_ATTENTION, HEADS(2), "B,8 | B,8 | B,8", "k is [B, 8]", THAW_E_SHAPE},
+    {OP_ATTENTION, HEADS(2), "B,1,1,8 | B,1,8 | B,1,8", "q is [B, 1, 1, 8]", THAW_E_SHAPE},
+    {OP_ATTENTION, HEADS(2), "B,8 | B,0,8 | B,0,8", "at least one key", THAW_E_SHAPE},
+    {OP_TOKENS, NONE, "B,2,2,8 | 1,8 | 1,5,8", "first [1, 8]", THAW_E_SHAPE},
+    {OP_TOKENS, NONE, "B,2,2,8 | 1,1,8 | 1,4,8", "position [1, 4, 8]", THAW_E_SHAPE},
+    {OP_TOKENS, NONE, "B,9223372036854775807,2,8 | 1,1,8 | 1,4,8", "so many pixels", THAW_E_SHAPE},
+    {OP_TOKEN, {.token = {.index = 5}}, "B,5,8", "the token is 5", THAW_E_RANGE},
+    {OP_TOKEN, NONE, "B,8", "src is [B, 8]", THAW_E_SHAPE},
 };
 
 static void shapes_that_fit(void **state)
