@@ -49,6 +49,7 @@ set(THAW_REST_SOURCES
     src/data/pixels.c
     src/data/subset.c
     src/params/params.c
+    src/ckpt/bundle.c
     src/ckpt/checkpoint.c
     src/ckpt/lock.c
     src/ckpt/manifest.c
@@ -58,6 +59,7 @@ set(THAW_REST_SOURCES
     src/ckpt/safetensors_write.c
     src/ckpt/scan.c
     src/ckpt/sha256.c
+    src/ckpt/st_index.c
     src/ckpt/verify.c
     src/plan/compile.c
     src/plan/dump.c
@@ -190,6 +192,7 @@ set(THAW_UNIT_TESTS
     data/test_pixels
     data/test_subset
     params/test_params
+    ckpt/test_bundle
     ckpt/test_checkpoint
     ckpt/test_lock
     ckpt/test_manifest
@@ -200,6 +203,7 @@ set(THAW_UNIT_TESTS
     ckpt/test_safetensors_write
     ckpt/test_scan
     ckpt/test_sha256
+    ckpt/test_st_index
     ckpt/test_verify
     plan/test_compile
     plan/test_dump
@@ -260,6 +264,7 @@ set(THAW_FUZZERS
     tests/fuzz/fuzz_policy.c
     tests/fuzz/fuzz_recipe.c
     tests/fuzz/fuzz_safetensors.c
+    tests/fuzz/fuzz_st_index.c
     tests/fuzz/fuzz_toml.c)
 
 # Programs that compare recorded runs and vectors.

@@ -51,6 +51,70 @@ const st_entry *st_find(const st_file *f, const char *name); /* NULL: none */
 /* Read one tensor, converting between float types; dst holds as many elements of `to`. */
 thaw_status st_read(void *dst, dtype to, const st_file *f, const st_entry *e) THAW_MUST_USE;
 
+/* ----------------------------------------------------------------------------------------------
+ * a network's tensors, whichever files hold them
+ */
+
+/* Where each tensor of a sharded network lies: "model.safetensors.index.json". */
+typedef struct st_index_entry {
+    const char *name;
+    int shard;
+} st_index_entry;
+
+typedef struct st_index {
+    const char **shard; /* file names beside the index, each once */
+    int n_shards;
+    st_index_entry *entry; /* sorted by name, each once */
+    int n;
+    thaw_region *region;
+    size_t cap_shards, cap_entries;
+} st_index;
+
+/*
+ * Read an index: a JSON object with "weight_map" (name of a tensor to name of a file) and, if there
+ * is one, "metadata", which is passed over. Keys are unique; shards are names of .safetensors files
+ * in the same folder and nothing else. `name` stands in messages.
+ *
+ * Errors: THAW_E_DATA, THAW_E_LIMIT over 100,000 tensors or 500 shards.
+ */
+thaw_status st_index_parse(st_index **out, const char *json, size_t size,
+                           const char *name) THAW_MUST_USE;
+void st_index_destroy(st_index *index);
+
+typedef struct bundle_entry {
+    const char *name;
+    dtype dtype;
+    shape shape;
+    int file, number; /* which file holds it, and its number there */
+} bundle_entry;
+
+typedef struct bundle {
+    char *path;          /* of the file, or of the folder's file that was opened: for messages */
+    bundle_entry *entry; /* sorted by name */
+    int n;
+    st_file **shard; /* safetensors files */
+    int n_shards;
+    thaw_region *region;
+} bundle;
+
+/*
+ * Open what holds a network's tensors: a safetensors file, or a folder with model.safetensors or
+ * with model.safetensors.index.json and its shards. Every shard is opened and checked; each tensor
+ * must lie in the shard the index names, and the index must name every tensor.
+ *
+ * Errors name file and tensor: those of st_open and st_index_parse; THAW_E_MISSING for a folder
+ * without weights.
+ */
+thaw_status bundle_open(bundle **out, const char *path) THAW_MUST_USE;
+void bundle_close(bundle *b);
+const bundle_entry *bundle_find(const bundle *b, const char *name); /* NULL: none */
+
+/* Read one tensor, converting between float types; dst holds as many elements of `to`. */
+thaw_status bundle_read(void *dst, dtype to, const bundle *b, const bundle_entry *e) THAW_MUST_USE;
+
+/* ----------------------------------------------------------------------------------------------
+ * writing safetensors */
+
 typedef struct st_source {
     const char *name;
     dtype dtype;
@@ -243,5 +307,8 @@ thaw_status scan_string(char *out, size_t capacity, scan *s) THAW_MUST_USE;
 thaw_status scan_key(char *out, size_t capacity, scan *s) THAW_MUST_USE;
 thaw_status scan_integer(uint64_t *out, scan *s) THAW_MUST_USE;
 thaw_status scan_end(scan *s) THAW_MUST_USE; /* nothing but blanks is left */
+
+/* Any value, only passed: strings are checked, nesting is limited to 16. */
+thaw_status scan_pass(scan *s) THAW_MUST_USE;
 
 #endif

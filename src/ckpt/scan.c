@@ -253,3 +253,49 @@ thaw_status scan_key(char *out, size_t capacity, scan *s)
     THAW_CHECK(scan_string(out, capacity, s));
     return took(s, ':') ? THAW_OK : fail_at(s, "':'");
 }
+
+/* ----------------------------------------------------------------------------------------------
+ * values that nobody asks for */
+
+#define DEEPEST 16
+
+/* Numbers and words: their characters alone are looked at, as the value is thrown away. */
+static thaw_status pass_word(scan *s)
+{
+    const char *first;
+
+    skip_blanks(s);
+    first = s->at;
+    while (s->at < s->end && *s->at && strchr("+-.0123456789Eaeflnrstu", *s->at))
+        s->at++;
+    return s->at > first ? THAW_OK : fail_at(s, "a value");
+}
+
+static thaw_status pass_nested(scan *s, int depth)
+{
+    bool more, object;
+
+    skip_blanks(s);
+    if (s->at < s->end && *s->at == '"')
+        return scan_string(NULL, 0, s);
+    if (s->at >= s->end || (*s->at != '{' && *s->at != '['))
+        return pass_word(s);
+    object = *s->at == '{';
+    if (depth == DEEPEST)
+        return thaw_fail(THAW_E_LIMIT, "%s byte %zu: more than %d brackets in one another", s->what,
+                         (size_t)(s->at - s->begin), DEEPEST);
+    THAW_CHECK(scan_open(s, *s->at));
+    for (;;) {
+        THAW_CHECK(scan_more(&more, s, object ? '}' : ']'));
+        if (!more)
+            return THAW_OK;
+        if (object)
+            THAW_CHECK(scan_key(NULL, 0, s));
+        THAW_CHECK(pass_nested(s, depth + 1));
+    }
+}
+
+thaw_status scan_pass(scan *s)
+{
+    return pass_nested(s, 0);
+}

@@ -169,27 +169,15 @@ static thaw_status check_data_fits(const model_config *c, const thaw_recipe *r, 
     return THAW_OK;
 }
 
-/* The folder a network comes from: `weights` given by the caller, else the recipe's; and the file
- * in it. */
-static thaw_status weights_place(char **folder, char **file, const thaw_recipe *r,
+/* Where a network comes from: `weights` given by the caller, else the recipe's; NULL: nowhere. */
+static thaw_status weights_place(const char **path, bool *folder, const thaw_recipe *r,
                                  const char *weights)
 {
-    const char *path = weights ? weights : r->model_path;
-
-    *folder = *file = NULL;
-    if (!path)
-        return THAW_OK;
-    if (os_kind_of(path) == OS_ABSENT)
+    *path = weights ? weights : r->model_path;
+    if (*path && os_kind_of(*path) == OS_ABSENT)
         return thaw_fail(THAW_E_MISSING, "'%s' is not there: a model folder or file was expected",
-                         path);
-    if (os_kind_of(path) == OS_FOLDER) {
-        *folder = thaw__strdup(path);
-        *file = os_path(path, "model.safetensors");
-    } else {
-        *file = thaw__strdup(path);
-    }
-    if (!*file)
-        return thaw_fail(THAW_E_NOMEM, "out of memory for the path of the weights");
+                         *path);
+    *folder = *path && os_kind_of(*path) == OS_FOLDER;
     return THAW_OK;
 }
 
@@ -208,29 +196,24 @@ static thaw_status open_model(job *j, const char *weights)
 {
     const thaw_recipe *r = j->recipe;
     model_config c = {.n_classes = 0};
-    char *folder = NULL, *file = NULL;
-    thaw_status status;
+    const char *path = NULL;
+    bool folder = false;
 
-    THAW_TRY(weights_place(&folder, &file, r, weights));
+    THAW_CHECK(weights_place(&path, &folder, r, weights));
     if (folder)
-        THAW_TRY(model_folder_config(&c, folder));
+        THAW_CHECK(model_folder_config(&c, path));
     if (!weights || !folder)
         merge_config(&c, r, j->train);
-    if (!c.arch[0]) {
-        status = thaw_fail(THAW_E_RECIPE, "%s: [model] needs 'path' or 'arch'", r->name);
-        goto done;
-    }
-    THAW_TRY(model_create(&j->model, &c, r->real));
+    if (!c.arch[0])
+        return thaw_fail(THAW_E_RECIPE, "%s: [model] needs 'path' or 'arch'", r->name);
+    THAW_CHECK(model_create(&j->model, &c, r->real));
     if (j->train)
-        THAW_TRY(check_data_fits(&j->model->config, r, j->train));
-    THAW_TRY(make_params(j));
+        THAW_CHECK(check_data_fits(&j->model->config, r, j->train));
+    THAW_CHECK(make_params(j));
     weights_start(j->params, j->model, r);
-    if (file)
-        THAW_TRY(weights_load(&j->load_note, j->params, j->model, file, !weights && r->new_head));
-done:
-    thaw__free(folder);
-    thaw__free(file);
-    return status;
+    if (!path)
+        return THAW_OK;
+    return weights_load(&j->load_note, j->params, j->model, path, !weights && r->new_head);
 }
 
 /* ----------------------------------------------------------------------------------------------

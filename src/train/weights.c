@@ -25,7 +25,7 @@ void weights_start(params *p, const model *m, const thaw_recipe *recipe)
 
 /* What came of matching a file's names with the network's. */
 typedef struct matching {
-    const st_file *file;
+    const bundle *file;
     const model *model;
     text problems; /* each makes loading fail */
     int n_problems;
@@ -53,7 +53,7 @@ static void missing_name(matching *x, const model_tensor *t)
     thaw__free(names);
 }
 
-static void wrong_shape(matching *x, const model_tensor *t, const st_entry *e)
+static void wrong_shape(matching *x, const model_tensor *t, const bundle_entry *e)
 {
     char have[128], want[128];
 
@@ -72,7 +72,7 @@ static void wrong_shape(matching *x, const model_tensor *t, const st_entry *e)
 static thaw_status load_tensor(matching *x, params *p, int i)
 {
     const model_tensor *t = &x->model->tensor[i];
-    const st_entry *e = st_find(x->file, t->name);
+    const bundle_entry *e = bundle_find(x->file, t->name);
 
     if (t->head && x->new_head)
         return THAW_OK;
@@ -87,7 +87,7 @@ static thaw_status load_tensor(matching *x, params *p, int i)
         wrong_shape(x, t, e);
         return THAW_OK;
     }
-    THAW_CHECK(st_read(p->item[i].data, p->item[i].dtype, x->file, e));
+    THAW_CHECK(bundle_read(p->item[i].data, p->item[i].dtype, x->file, e));
     params_touch(p, i);
     x->loaded++;
     return THAW_OK;
@@ -117,10 +117,10 @@ static void note_leftovers(matching *x, const params *p)
 thaw_status weights_load(char **note, params *p, const model *m, const char *path, bool new_head)
 {
     matching x = {.model = m, .new_head = new_head};
-    st_file *file = NULL;
+    bundle *file = NULL;
     thaw_status status;
 
-    THAW_TRY(st_open(&file, path));
+    THAW_TRY(bundle_open(&file, path));
     x.file = file;
     if (new_head)
         text_addf(&x.note, "the head '%s' starts anew", m->head);
@@ -136,7 +136,7 @@ thaw_status weights_load(char **note, params *p, const model *m, const char *pat
 done:
     text_done(&x.problems);
     text_done(&x.note);
-    st_close(file);
+    bundle_close(file);
     return status;
 }
 
