@@ -62,6 +62,7 @@ set(THAW_REST_SOURCES
     src/ckpt/st_index.c
     src/ckpt/verify.c
     src/plan/compile.c
+    src/plan/cut.c
     src/plan/dump.c
     src/plan/memplan.c
     src/plan/order.c
@@ -206,6 +207,7 @@ set(THAW_UNIT_TESTS
     ckpt/test_st_index
     ckpt/test_verify
     plan/test_compile
+    plan/test_cut
     plan/test_dump
     plan/test_memplan
     plan/test_order

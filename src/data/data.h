@@ -98,6 +98,13 @@ typedef struct batch {
     int64_t epoch;         /* of its first sample */
     int64_t index;         /* position of its first sample in the epoch */
     bool last;             /* the epoch ends with this batch (never with wrap) */
+
+    /* [n] place in the data set, plus its size for each view before this one: samples of one cell
+     * look the same, unless the options are random */
+    const int64_t *cells;
+    const bool *skipped; /* [n] loader_skip left its image out: `images` has the others alone, in
+                            order; with a callback its label is 0 then */
+    int64_t n_images;    /* of them */
 } batch;
 
 /* With a callback the images are final: shift, flip, scale and another number of channels are
@@ -116,12 +123,24 @@ typedef struct loader_options {
     int shift; /* random shift by up to this many pixels in each direction, filled with zero pixels;
                   0: none */
     bool flip; /* mirror left-right with probability 1/2 */
+    int64_t views; /* augmentation draws so many views of each sample, and epoch e has view e mod
+                      views; 0: a new one in each epoch */
     bool prefetch; /* prepare the next batch on a thread */
 } loader_options;
 #define LOADER_OPTIONS_INIT                                                                        \
     {                                                                                              \
         .batch = 32, .std = {1, 1, 1, 1}, .n_mean = 1, .prefetch = true                            \
     }
+
+/* Whether a sample may look different each time it is met. */
+bool loader_options_random(const loader_options *o);
+
+/* Cells that batches can name: samples times views. */
+int64_t loader_cells(const dataset *d, const loader_options *o);
+
+/* What turns stored samples into images, as text: options with the same text make the same images
+ * of one data set. */
+void loader_options_print(text *out, const loader_options *o);
 
 /* Opaque. The data set is borrowed. Starts at epoch 0, sample 0. THAW_E_RANGE and THAW_E_SHAPE name
  * the option that does not fit. */
@@ -140,6 +159,17 @@ thaw_status loader_seek(loader *l, int64_t epoch, int64_t index) THAW_MUST_USE;
  * tries again.
  */
 thaw_status loader_next(const batch **out, loader *l) THAW_MUST_USE;
+
+/*
+ * From the next batch on, leave out images that skip says are not wanted; NULL: none. It is called
+ * on the thread that prepares, also while the caller works on a batch.
+ */
+typedef bool loader_skip_fn(const void *user, int64_t cell);
+void loader_skip(loader *l, loader_skip_fn *skip, const void *user);
+
+/* The image and label of sample k of the batch that loader_next gave last, though it was skipped.
+ */
+thaw_status loader_image(void *image, int32_t *label, loader *l, int64_t k) THAW_MUST_USE;
 
 /* Batches an epoch has; with wrap: n / batch rounded up. Seconds the caller has waited for data so
  * far. */

@@ -27,7 +27,8 @@ typedef struct slot {
     batch view;
     void *images;
     int32_t *labels;
-    int64_t *ids;
+    int64_t *ids, *cells, *epochs;
+    bool *skipped;
     position next; /* of the batch after it */
     thaw_status status;
     char error[1024];
@@ -40,10 +41,12 @@ struct loader {
     loader_options o;
     philox_key order_stream, augment_stream;
     pixel_map map;
-    size_t image;      /* numbers in one prepared image */
-    uint8_t *changed;  /* an image after augmentation */
-    float *floats;     /* what a callback gave, on the way to double */
-    int64_t *wanted;   /* what a callback is asked for */
+    size_t image;     /* numbers in one prepared image */
+    uint8_t *changed; /* an image after augmentation */
+    float *floats;    /* what a callback gave, on the way to double */
+    int64_t *wanted;  /* what a callback is asked for */
+    loader_skip_fn *skip;
+    const void *skip_user;
     slot slot[2];      /* the second one only with a thread */
     int n_slots, held; /* held: the slot that the caller reads */
     position at;       /* of the batch that the caller gets next */
@@ -105,6 +108,51 @@ static void walk_on(walk *w)
 }
 
 /* ----------------------------------------------------------------------------------------------
+ * views */
+
+static bool is_augmented(const loader_options *o)
+{
+    return o->shift > 0 || o->flip;
+}
+
+bool loader_options_random(const loader_options *o)
+{
+    return is_augmented(o) && o->views == 0;
+}
+
+/* What augmentation of an epoch is keyed by. */
+static int64_t view_of(const loader_options *o, int64_t epoch)
+{
+    return o->views > 0 ? epoch % o->views : epoch;
+}
+
+static int64_t views_of(const loader_options *o)
+{
+    return is_augmented(o) ? THAW_MAX(o->views, 1) : 1;
+}
+
+int64_t loader_cells(const dataset *d, const loader_options *o)
+{
+    return d->n * views_of(o);
+}
+
+static int64_t cell_of(const loader *l, int64_t sample, int64_t epoch)
+{
+    return view_of(&l->o, epoch) % views_of(&l->o) * l->d->n + sample;
+}
+
+void loader_options_print(text *out, const loader_options *o)
+{
+    text_addf(out, "real %s channels %d scale %d n_mean %d", dtype_name(o->real), o->channels,
+              o->scale, o->n_mean);
+    for (int i = 0; i < MAX_CHANNELS; i++)
+        text_addf(out, " %a/%a", o->mean[i], o->std[i]);
+    if (is_augmented(o))
+        text_addf(out, " shift %d flip %d views %lld seed %llu", o->shift, o->flip,
+                  (long long)o->views, (unsigned long long)o->seed);
+}
+
+/* ----------------------------------------------------------------------------------------------
  * preparing a batch */
 
 static void prepare_image(loader *l, void *dst, int64_t sample, int64_t id, int64_t epoch)
@@ -113,7 +161,8 @@ static void prepare_image(loader *l, void *dst, int64_t sample, int64_t id, int6
     const uint8_t *src = d->pixels + sample * d->height * d->width * d->channels;
 
     if (l->changed) {
-        const augmentation a = augment_draw(l->augment_stream, epoch, id, l->o.shift, l->o.flip);
+        const augmentation a =
+            augment_draw(l->augment_stream, view_of(&l->o, epoch), id, l->o.shift, l->o.flip);
 
         augment_apply(l->changed, src, d->height, d->width, d->channels, &a);
         src = l->changed;
@@ -121,55 +170,89 @@ static void prepare_image(loader *l, void *dst, int64_t sample, int64_t id, int6
     pixel_map_apply(dst, &l->map, src);
 }
 
-static thaw_status check_labels(const loader *l, const slot *s, int64_t n)
+static thaw_status check_labels(const loader *l, const int64_t *id, const int32_t *given, int64_t n)
 {
     for (int64_t k = 0; k < n; k++)
-        if (s->labels[k] < 0 || s->labels[k] >= l->d->n_classes)
+        if (given[k] < 0 || given[k] >= l->d->n_classes)
             return thaw_fail(THAW_E_DATA,
                              "the read function gave sample %lld the label %d, expected 0 to %d",
-                             (long long)s->ids[k], s->labels[k], l->d->n_classes - 1);
+                             (long long)id[k], given[k], l->d->n_classes - 1);
     return THAW_OK;
 }
 
-/* Have the callback make the samples that slot->ids names. */
-static thaw_status call_back(loader *l, slot *s, int64_t n)
+/* Have the callback make n samples. */
+static thaw_status call_back(loader *l, void *to, int32_t *labels, const int64_t *id, int64_t n)
 {
     const bool narrow = l->o.real == DTYPE_F32;
-    float *images = narrow ? s->images : l->floats;
+    float *images = narrow ? to : l->floats;
     const uint64_t before = hash_fnv1a(thaw_error());
     thaw_status status;
 
     /* a copy, since the function may be careless with what is ours */
-    memcpy(l->wanted, s->ids, (size_t)n * sizeof *l->wanted);
-    status = l->d->read(l->d->user, l->wanted, n, images, s->labels);
+    memcpy(l->wanted, id, (size_t)n * sizeof *l->wanted);
+    status = l->d->read(l->d->user, l->wanted, n, images, labels);
     if (status != THAW_OK && hash_fnv1a(thaw_error()) == before)
         return thaw_fail(status, "the read function failed (%s) for %lld samples from number %lld",
-                         thaw_status_name(status), (long long)n, (long long)s->ids[0]);
+                         thaw_status_name(status), (long long)n, (long long)id[0]);
     THAW_CHECK(status);
-    THAW_CHECK(check_labels(l, s, n));
+    THAW_CHECK(check_labels(l, id, labels, n));
     if (!narrow)
-        THAW_CHECK(tensor_convert(s->images, DTYPE_F64, images, DTYPE_F32, (size_t)n * l->image));
+        THAW_CHECK(tensor_convert(to, DTYPE_F64, images, DTYPE_F32, (size_t)n * l->image));
     return THAW_OK;
+}
+
+/* The callback's samples of a batch: those that are not skipped, which it makes without gaps; then
+ * their labels go to their places, from the last on, so that none is overwritten. */
+static thaw_status prepare_called(loader *l, slot *s, int64_t n)
+{
+    int64_t m = 0;
+
+    for (int64_t k = 0; k < n; k++)
+        if (!s->skipped[k])
+            s->epochs[m++] = s->ids[k]; /* no image here is keyed by its epoch */
+    if (m > 0)
+        THAW_CHECK(call_back(l, s->images, s->labels, s->epochs, m));
+    for (int64_t k = n; k-- > 0;)
+        s->labels[k] = s->skipped[k] ? 0 : s->labels[--m];
+    return THAW_OK;
+}
+
+static void prepare_stored(loader *l, slot *s, int64_t n)
+{
+    const size_t stride = l->image * dtype_size(l->o.real);
+    char *to = s->images;
+
+    for (int64_t k = 0; k < n; k++) {
+        const int64_t sample = s->cells[k] % l->d->n;
+
+        s->labels[k] = l->d->label[sample];
+        if (s->skipped[k])
+            continue;
+        prepare_image(l, to, sample, s->ids[k], s->epochs[k]);
+        to += stride;
+    }
 }
 
 static thaw_status prepare(loader *l, slot *s, position at)
 {
     const dataset *d = l->d;
     const int64_t n = batch_size(l, at);
-    const size_t stride = l->image * dtype_size(l->o.real);
+    int64_t n_images = 0;
     walk w = walk_from(l, at);
 
     for (int64_t k = 0; k < n; k++, walk_on(&w)) {
         const int64_t sample = walk_sample(&w);
 
         s->ids[k] = d->id ? d->id[sample] : sample;
-        if (d->read)
-            continue;
-        s->labels[k] = d->label[sample];
-        prepare_image(l, (char *)s->images + (size_t)k * stride, sample, s->ids[k], w.at.epoch);
+        s->epochs[k] = w.at.epoch;
+        s->cells[k] = cell_of(l, sample, w.at.epoch);
+        s->skipped[k] = l->skip && l->skip(l->skip_user, s->cells[k]);
+        n_images += !s->skipped[k];
     }
     if (d->read)
-        THAW_CHECK(call_back(l, s, n));
+        THAW_CHECK(prepare_called(l, s, n));
+    else
+        prepare_stored(l, s, n);
     s->next = w.at;
     s->view = (batch){.n = n,
                       .images = s->images,
@@ -177,7 +260,10 @@ static thaw_status prepare(loader *l, slot *s, position at)
                       .ids = s->ids,
                       .epoch = at.epoch,
                       .index = at.index,
-                      .last = !l->o.wrap && at.index + n == d->n};
+                      .last = !l->o.wrap && at.index + n == d->n,
+                      .cells = s->cells,
+                      .skipped = s->skipped,
+                      .n_images = n_images};
     return THAW_OK;
 }
 
@@ -394,7 +480,10 @@ static thaw_status allocate(loader *l)
         s->images = thaw__alloc(bytes);
         s->labels = thaw__new(n, sizeof *s->labels);
         s->ids = thaw__new(n, sizeof *s->ids);
-        ok = ok && s->images && s->labels && s->ids;
+        s->cells = thaw__new(n, sizeof *s->cells);
+        s->epochs = thaw__new(n, sizeof *s->epochs);
+        s->skipped = thaw__new(n, sizeof *s->skipped);
+        ok = ok && s->images && s->labels && s->ids && s->cells && s->epochs && s->skipped;
     }
     if (d->read) {
         l->wanted = thaw__new(n, sizeof *l->wanted);
@@ -444,6 +533,9 @@ void loader_destroy(loader *l)
         return;
     thread_stop(l);
     for (int i = 0; i < l->n_slots; i++) {
+        thaw__free(l->slot[i].skipped);
+        thaw__free(l->slot[i].epochs);
+        thaw__free(l->slot[i].cells);
         thaw__free(l->slot[i].ids);
         thaw__free(l->slot[i].labels);
         thaw__free(l->slot[i].images);
@@ -499,6 +591,28 @@ thaw_status loader_next(const batch **out, loader *l)
     if (l->threaded)
         job_ask(l, &l->slot[free_slot(l)], l->at);
     *out = &s->view;
+    return THAW_OK;
+}
+
+void loader_skip(loader *l, loader_skip_fn *skip, const void *user)
+{
+    if (l->threaded)
+        job_wait(l); /* what it made was made by the old rule; it is made again */
+    l->skip = skip;
+    l->skip_user = user;
+}
+
+thaw_status loader_image(void *image, int32_t *label, loader *l, int64_t k)
+{
+    const slot *s = &l->slot[l->held];
+    const int64_t sample = s->cells[k] % l->d->n;
+
+    if (l->threaded)
+        job_wait(l); /* it shares our scratch; the batch it made is made again */
+    if (l->d->read)
+        return call_back(l, image, label, &s->ids[k], 1);
+    *label = l->d->label[sample];
+    prepare_image(l, image, sample, s->ids[k], s->epochs[k]);
     return THAW_OK;
 }
 

@@ -65,6 +65,8 @@ static thaw_status add_results(plan_build *b)
     const plan_request *r = b->request;
     value_id in[2] = {b->output}, out[OP_MAX_OUTPUTS];
 
+    if (r->part == PLAN_PREFIX)
+        return THAW_OK;
     if (r->loss_op != OP_MSE && b->g->value[b->output].shape.rank >= 2) {
         THAW_CHECK(graph_op(out, b->g, OP_ARGMAX, NULL, "predicted", -1, 1, in));
         b->predicted = out[0];
@@ -284,18 +286,19 @@ static thaw_status verify(plan_build *b)
  * the table */
 
 static thaw_status (*const pass_table[])(plan_build *b) = {
-    bind,               /* a copy of the graph with sizes */
-    thaw__plan_modes,   /* norms and dropout as the phase asks */
-    add_results,        /* loss and argmax */
-    differentiate,      /* gradients of what trains */
-    thaw__plan_prune,   /* what nobody needs goes */
-    thaw__plan_order,   /* nodes become steps over slots */
-    thaw__plan_inplace, /* results written over what dies */
-    ask_scratch,        /* what executors need beside */
-    thaw__plan_memory,  /* offsets */
-    sum_up,             /* totals and update rows */
-    take_digest,        /* of all that */
-    verify,             /* and does it hold together? */
+    bind,                 /* a copy of the graph with sizes */
+    thaw__plan_take_part, /* of it, what lies before or behind a cut */
+    thaw__plan_modes,     /* norms and dropout as the phase asks */
+    add_results,          /* loss and argmax */
+    differentiate,        /* gradients of what trains */
+    thaw__plan_prune,     /* what nobody needs goes */
+    thaw__plan_order,     /* nodes become steps over slots */
+    thaw__plan_inplace,   /* results written over what dies */
+    ask_scratch,          /* what executors need beside */
+    thaw__plan_memory,    /* offsets */
+    sum_up,               /* totals and update rows */
+    take_digest,          /* of all that */
+    verify,               /* and does it hold together? */
 };
 
 static thaw_status plan_create(plan **out, const plan_request *r)

@@ -102,6 +102,12 @@ typedef struct plan {
 } plan;
 
 /*
+ * A plan of part of the network. The prefix makes the value `cut` of its inputs, in inference, and
+ * has no other result. The suffix is all the rest: its input 0 is that value.
+ */
+typedef enum plan_part { PLAN_WHOLE, PLAN_PREFIX, PLAN_SUFFIX } plan_part;
+
+/*
  * What to compile. The graph is the model's forward graph with inputs and parameters; `loss_op` is
  * added on top when it is not OP_COUNT.
  */
@@ -122,6 +128,8 @@ typedef struct plan_request {
     size_t (*scratch)(const void *user, const plan *p, const plan_step *step);
     const void *scratch_user;
     bool inplace; /* let activations reuse their input's memory; default true */
+    plan_part part;
+    value_id cut; /* of `model`, unless PLAN_WHOLE */
 } plan_request;
 #define PLAN_REQUEST_INIT                                                                          \
     {                                                                                              \
@@ -140,6 +148,20 @@ typedef struct plan_request {
  */
 thaw_status plan_compile(plan **out, const plan_request *request) THAW_MUST_USE;
 void plan_destroy(plan *p);
+
+/*
+ * The latest value that is all the rest of the network reads of a sample, and that is the same
+ * whenever the same sample comes in: nothing that trains under the request's effect, no batch
+ * statistics and no random mask lies before it. Of the request, model, output and effect are read.
+ */
+#define PLAN_CUT_NAME 64
+typedef struct plan_cut {
+    value_id value; /* NO_VALUE: there is none with work before it that is worth its memory */
+    size_t bytes;   /* of one sample */
+    double share;   /* of the forward work that lies before it, in (0, 1] */
+    char name[PLAN_CUT_NAME]; /* the layer that ends there: "layer3" */
+} plan_cut;
+thaw_status plan_find_cut(plan_cut *out, const plan_request *request) THAW_MUST_USE;
 
 /*
  * Check a plan against itself and the effect it was compiled for (NULL: nobody trains): arities and
@@ -177,6 +199,7 @@ typedef struct plan_build {
 } plan_build;
 
 /* Passes, in the order of the table in compile.c. */
+thaw_status thaw__plan_take_part(plan_build *b) THAW_MUST_USE; /* cut.c: before or behind a cut */
 thaw_status thaw__plan_modes(plan_build *b) THAW_MUST_USE; /* norms and dropout as the phase asks */
 thaw_status thaw__plan_prune(plan_build *b) THAW_MUST_USE; /* fills live */
 thaw_status
