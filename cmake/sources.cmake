@@ -238,6 +238,7 @@ set(THAW_UNIT_TESTS
     train/test_plans
     train/test_planview
     train/test_recipe
+    train/test_recipe_check
     train/test_run_state
     train/test_showview
     train/test_toml

@@ -50,7 +50,7 @@ thaw_status moments_sources(st_source **out, int *n, thaw_region *names, const t
 
 static int n_state(const trainer *t)
 {
-    return t->job->recipe->rule->n_state(&t->job->recipe->hyper);
+    return t->job->recipe->rule->n_state(&t->hyper);
 }
 
 static thaw_status load_moment(params *p, const st_file *f, int i, int k, const char *state)

@@ -188,7 +188,5 @@ thaw_status outlook_effect(const thaw_effect **out, const outlook *o, int phase,
 
 double outlook_rate(const outlook *o, const thaw_effect *effect)
 {
-    const double own = o->recipe->phase[effect->built_phase].lr;
-
-    return isnan(own) ? o->recipe->lr : own;
+    return o->recipe->phase[effect->built_phase].lr;
 }

@@ -13,8 +13,7 @@ typedef struct phase_view {
     int number;
     int64_t begin, end;
     const thaw_effect *effect;
-    double lr;
-    optim_hyper hyper;
+    const recipe_phase *settings; /* in force */
     plan *plan;
 } phase_view;
 
@@ -48,7 +47,8 @@ static bool next_group(group_run *g, int *module, int *i, const job *j, const ph
         return false;
     *module = owner(j, *i);
     *g = (group_run){.top = thaw_tree_module_path(j->model->tree, *module),
-                     .lr = v->lr * v->effect->lr_scale[*i] * (v->effect->updated[*i] ? 1 : 0),
+                     .lr = v->settings->lr * v->effect->lr_scale[*i] *
+                           (v->effect->updated[*i] ? 1 : 0),
                      .layers = 1};
     g->top_length = top_length(g->top);
     for (; *i < p->n_trained && owner(j, *i) == *module; (*i)++)
@@ -100,6 +100,65 @@ static int64_t count_elements(const job *j, const thaw_effect *effect)
     return n;
 }
 
+/* ----------------------------------------------------------------------------------------------
+ * settings of the optimizer */
+
+typedef struct setting_pair {
+    const char *name;
+    double own, general; /* of the phase in force, of [optimizer] */
+} setting_pair;
+
+/* `rate` is not among them: the groups show it. */
+#define SETTINGS 6
+static void list_settings(setting_pair out[SETTINGS], const thaw_recipe *r, const recipe_phase *p)
+{
+    const setting_pair pair[SETTINGS] = {
+        {"weight_decay", p->hyper.weight_decay, r->hyper.weight_decay},
+        {"momentum", p->hyper.momentum, r->hyper.momentum},
+        {"beta1", p->hyper.beta1, r->hyper.beta1},
+        {"beta2", p->hyper.beta2, r->hyper.beta2},
+        {"eps", p->hyper.eps, r->hyper.eps},
+        {"clip_norm", p->clip_norm, r->clip_norm}};
+
+    memcpy(out, pair, sizeof pair);
+}
+
+/* Those that are not the recipe's. */
+static void print_settings(text *out, const job *j, const phase_view *v)
+{
+    setting_pair pair[SETTINGS];
+    int shown = 0;
+
+    list_settings(pair, j->recipe, v->settings);
+    for (int i = 0; i < SETTINGS; i++) {
+        if (pair[i].own == pair[i].general)
+            continue;
+        text_addf(out, "%s%s ", shown++ ? ", " : "    of its own: ", pair[i].name);
+        text_add_short_double(out, pair[i].own);
+    }
+    if (v->settings->hyper.nesterov != j->recipe->hyper.nesterov)
+        text_addf(out, "%snesterov %s", shown++ ? ", " : "    of its own: ",
+                  v->settings->hyper.nesterov ? "true" : "false");
+    text_add(out, shown ? "\n" : "");
+}
+
+static void print_settings_json(text *out, const job *j, const phase_view *v)
+{
+    setting_pair pair[SETTINGS];
+
+    list_settings(pair, j->recipe, v->settings);
+    text_addf(out, "\"settings\": {\"nesterov\": %s",
+              v->settings->hyper.nesterov ? "true" : "false");
+    for (int i = 0; i < SETTINGS; i++) {
+        text_addf(out, ", \"%s\": ", pair[i].name);
+        text_add_json_double(out, pair[i].own);
+    }
+    text_add(out, "}");
+}
+
+/* ----------------------------------------------------------------------------------------------
+ * a phase */
+
 static void print_memory(text *out, const plan *p)
 {
     char peak[32], arena[32], weights[32], grads[32], state[32];
@@ -124,6 +183,7 @@ static void print_phase(text *out, const job *j, const phase_view *v, bool steps
     text_addf(out, "    trains %s of %s parameters (%.1f%%)\n", format_count(trainable, n),
               format_count(all, total), 100.0 * (double)n / (double)THAW_MAX(total, 1));
     print_groups(out, j, v);
+    print_settings(out, j, v);
     text_addf(out,
               "    backward: %d of %d forward steps need none; %d parameters have no gradient\n",
               v->plan->n_backward_pruned, v->plan->n_forward, v->plan->n_pruned_grads);
@@ -154,7 +214,9 @@ static void print_phase_json(text *out, const job *j, const phase_view *v, bool 
         text_add_json_double(out, g.lr);
         text_addf(out, ", \"elements\": %lld}", (long long)g.elements);
     }
-    text_addf(out, "], \"forward\": %d, \"backward\": %d, \"peak_bytes\": %zu", v->plan->n_forward,
+    text_add(out, "], ");
+    print_settings_json(out, j, v);
+    text_addf(out, ", \"forward\": %d, \"backward\": %d, \"peak_bytes\": %zu", v->plan->n_forward,
               v->plan->n_step - v->plan->n_forward, plan_peak_bytes(v->plan));
     if (steps) {
         text_add(out, ", \"plan\": ");
@@ -167,15 +229,12 @@ static thaw_status view_phase(phase_view *v, job *j)
 {
     const thaw_recipe *r = j->recipe;
     thaw_progress progress = {0};
-    const recipe_phase *rates;
 
     thaw_schedule_phase_span(&v->begin, &v->end, j->schedule, &progress, v->number);
     progress.iteration = v->begin;
     THAW_CHECK(thaw_schedule_effect(&v->effect, j->schedule, &progress));
-    rates = &r->phase[v->effect->built_phase];
-    v->lr = isnan(rates->lr) ? r->lr : rates->lr;
-    v->hyper = r->hyper;
-    return plans_compile(&v->plan, j, v->effect, recipe_batch(r, v->number), &v->hyper);
+    v->settings = &r->phase[v->effect->built_phase];
+    return plans_compile(&v->plan, j, v->effect, recipe_batch(r, v->number), &v->settings->hyper);
 }
 
 thaw_status plan_view(text *out, job *j, bool steps, bool json)

@@ -78,6 +78,52 @@ static void check_optimizer(recipe_reader *rd)
                          "Nesterov's form needs a momentum; set 'optimizer.momentum' above 0");
 }
 
+/* Where a phase's setting stands: at the key, else at `other`, else at the phase. */
+static const toml_value *setting(const toml_value *phase, const char *key, const char *other)
+{
+    const toml_value *const v = toml_get(phase, key);
+    const toml_value *const at = v ? v : toml_get(phase, other);
+
+    return at ? at : phase;
+}
+
+/* State of the optimizer that a phase keeps must be what its settings need. */
+static void check_kept_state(recipe_reader *rd, const toml_value *v, int number, int before)
+{
+    const thaw_recipe *const r = rd->recipe;
+    const optim_hyper *const was = &r->phase[before].hyper, *const is = &r->phase[number].hyper;
+
+    if (r->rule->n_state(was) != r->rule->n_state(is))
+        recipe_bad_key(rd, setting(v, "momentum", "optimizer"),
+                       "phase %d keeps the optimizer, but its momentum is %g and that of phase %d "
+                       "is %g, which %s velocities; set optimizer = 'rebuild' here",
+                       number + 1, is->momentum, before + 1, was->momentum,
+                       is->momentum > 0 ? "has no" : "has");
+}
+
+/* Settings of phases; a phase that holds the optimizer has none. */
+static void check_settings(recipe_reader *rd)
+{
+    const thaw_recipe *const r = rd->recipe;
+    int before = -1;
+
+    for (int i = 0; i < r->n_phases && r->rule; i++) {
+        const recipe_phase *const p = &r->phase[i];
+        const toml_value *const v = recipe_phase_table(rd, i);
+
+        if (!v || p->options.optimizer == THAW_OPTIMIZER_HOLD)
+            continue;
+        if (p->hyper.nesterov && p->hyper.momentum == 0 &&
+            (toml_get(v, "nesterov") || toml_get(v, "momentum")))
+            recipe_bad_value(rd, setting(v, "nesterov", "momentum"),
+                             "Nesterov's form needs a momentum; set 'momentum' above 0 in phase %d",
+                             i + 1);
+        if (before >= 0 && p->options.optimizer == THAW_OPTIMIZER_KEEP)
+            check_kept_state(rd, v, i, before);
+        before = i;
+    }
+}
+
 static void check_precision(recipe_reader *rd)
 {
     const thaw_recipe *const r = rd->recipe;
@@ -130,8 +176,8 @@ static void check_tokens(recipe_reader *rd)
 void recipe_check(recipe_reader *rd)
 {
     static void (*const check[])(recipe_reader *) = {
-        check_model,     check_classes, check_channels, check_optimizer,
-        check_precision, check_until,   check_tokens,
+        check_model,    check_classes,   check_channels, check_optimizer,
+        check_settings, check_precision, check_until,    check_tokens,
     };
 
     for (size_t i = 0; i < THAW_COUNT(check) && !rd->no_memory; i++)

@@ -53,7 +53,8 @@ static void add_when(text *t, const recipe_key *row)
 
     if (!row->when)
         return;
-    text_addf(t, " (with %s.%.*s", row->section, (int)strcspn(row->when, "="), row->when);
+    text_add(t, " (with ");
+    recipe_add_when(t, row);
     for (const char *p = words; p && *p; p++)
         text_add(t, *p == '=' ? " = " : *p == '|' ? " or " : (char[]){*p, '\0'});
     text_add(t, ")");

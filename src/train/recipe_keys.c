@@ -222,15 +222,25 @@ static void set_rule(recipe_reader *rd, void *target, const toml_value *v)
     ((thaw_recipe *)target)->rule = optim_rule_find(v->string);
 }
 
-static void set_betas(recipe_reader *rd, void *target, const toml_value *v)
+static void put_betas(optim_hyper *hyper, const toml_value *v)
 {
-    thaw_recipe *const r = target;
     double beta[4];
 
-    (void)rd;
     set_per_channel(beta, v);
-    r->hyper.beta1 = beta[0];
-    r->hyper.beta2 = beta[1];
+    hyper->beta1 = beta[0];
+    hyper->beta2 = beta[1];
+}
+
+static void set_betas(recipe_reader *rd, void *target, const toml_value *v)
+{
+    (void)rd;
+    put_betas(&((thaw_recipe *)target)->hyper, v);
+}
+
+static void set_phase_betas(recipe_reader *rd, void *target, const toml_value *v)
+{
+    (void)rd;
+    put_betas(&((recipe_phase *)target)->hyper, v);
 }
 
 static void set_curve(recipe_reader *rd, void *target, const toml_value *v)
@@ -516,8 +526,19 @@ static const recipe_key table[] = {
              "whatever the layer lies in has"},
     {"phase", "lr", KEY_NUMBER, RANGE(0, 1e6), PHASE(lr),
      .help = "base learning rate from here on; default: optimizer.lr"},
-    {"phase", "weight_decay", KEY_NUMBER, RANGE(0, 1e3), PHASE(weight_decay),
+    {"phase", "weight_decay", KEY_NUMBER, RANGE(0, 1e3), PHASE(hyper.weight_decay),
      .help = "default: optimizer.weight_decay"},
+    {"phase", "momentum", KEY_NUMBER, .when = "optimizer.name=sgd", RANGE(0, 1), .below_most = true,
+     PHASE(hyper.momentum),
+     .help = "default: optimizer.momentum; between 0 and more only where the optimizer is rebuilt"},
+    {"phase", "nesterov", KEY_BOOLEAN, .when = "optimizer.name=sgd", PHASE(hyper.nesterov),
+     .help = "default: optimizer.nesterov"},
+    {"phase", "betas", KEY_NUMBER, .when = "optimizer.name=adam|adamw", LISTED(2, 2), RANGE(0, 1),
+     .below_most = true, .set = set_phase_betas, .help = "default: optimizer.betas"},
+    {"phase", "eps", KEY_NUMBER, .when = "optimizer.name=adam|adamw", RANGE(0, 1),
+     .above_least = true, PHASE(hyper.eps), .help = "default: optimizer.eps"},
+    {"phase", "clip_norm", KEY_NUMBER, RANGE(0, INFINITY), .above_least = true, PHASE(clip_norm),
+     .help = "default: optimizer.clip_norm"},
     {"phase", "batch", KEY_INTEGER, RANGE(1, 1 << 20), PHASE(batch),
      .help = "samples of one micro-batch in this phase, which decides the steps of its epochs; "
              "default: data.batch"},

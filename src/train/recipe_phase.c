@@ -204,7 +204,8 @@ static void check_length(recipe_reader *rd, const toml_value *table, int number)
 static void check_hold(recipe_reader *rd, const toml_value *table, const recipe_phase *phase,
                        int number)
 {
-    static const char *const name[] = {"lr", "weight_decay", "schedule", "thaw_warmup"};
+    static const char *const name[] = {"lr",  "weight_decay", "momentum", "nesterov",   "betas",
+                                       "eps", "clip_norm",    "schedule", "thaw_warmup"};
 
     if (phase->options.optimizer != THAW_OPTIMIZER_HOLD)
         return;
@@ -218,7 +219,9 @@ static void check_hold(recipe_reader *rd, const toml_value *table, const recipe_
 
 static void read_phase(recipe_reader *rd, recipe_phase *phase, toml_value *table, int number)
 {
-    phase->lr = phase->weight_decay = NAN;
+    phase->lr = rd->recipe->lr;
+    phase->clip_norm = rd->recipe->clip_norm;
+    phase->hyper = rd->recipe->hyper;
     phase->line = table->line;
     check_length(rd, table, number);
     recipe_read_section(rd, "phase", table, phase);
@@ -261,6 +264,16 @@ void recipe_read_phases(recipe_reader *rd)
     r->n_phases = (int)phases->n;
     for (toml_value *v = phases->first; v && !rd->no_memory; v = v->next, i++)
         read_phase(rd, &r->phase[i], v, i + 1);
+}
+
+const toml_value *recipe_phase_table(const recipe_reader *rd, int phase)
+{
+    const toml_value *const phases = toml_get(rd->doc->root, "phase");
+    const toml_value *v = phases && phases->type == TOML_ARRAY ? phases->first : NULL;
+
+    while (v && phase-- > 0)
+        v = v->next;
+    return v && v->type == TOML_TABLE ? v : NULL;
 }
 
 int64_t recipe_batch(const thaw_recipe *r, int phase)

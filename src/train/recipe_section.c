@@ -399,23 +399,39 @@ static bool in_words(const char *words, const char *name)
     return false;
 }
 
-/* The other key that a row's `when` names, or NULL. */
-static const toml_value *sibling(const recipe_key *row, const toml_value *table)
+/* The other key that a row's `when` names, or NULL. "section.key" stands elsewhere. */
+static const toml_value *sibling(const recipe_reader *rd, const recipe_key *row,
+                                 const toml_value *table)
 {
     char name[32] = {0};
+    char *dot;
 
     memcpy(name, row->when, THAW_MIN(strcspn(row->when, "="), sizeof name - 1));
-    return toml_get(table, name);
+    dot = strchr(name, '.');
+    if (!dot)
+        return toml_get(table, name);
+    *dot = '\0';
+    table = toml_get(rd->doc->root, name);
+    return table && table->type == TOML_TABLE ? toml_get(table, dot + 1) : NULL;
 }
 
-static bool applies(const recipe_key *row, const toml_value *table)
+void recipe_add_when(text *t, const recipe_key *row)
+{
+    const int n = (int)strcspn(row->when, "=");
+
+    if (!memchr(row->when, '.', (size_t)n))
+        text_addf(t, "%s.", row->section);
+    text_add_n(t, row->when, (size_t)n);
+}
+
+static bool applies(const recipe_reader *rd, const recipe_key *row, const toml_value *table)
 {
     const toml_value *other;
     const char *words;
 
     if (!row->when)
         return true;
-    other = sibling(row, table);
+    other = sibling(rd, row, table);
     words = strchr(row->when, '=');
     if (!words)
         return other != NULL;
@@ -425,16 +441,16 @@ static bool applies(const recipe_key *row, const toml_value *table)
 static void not_applicable(recipe_reader *rd, const recipe_key *row, const toml_value *table,
                            const toml_value *v)
 {
-    const toml_value *const other = sibling(row, table);
+    const toml_value *const other = sibling(rd, row, table);
     const char *const words = strchr(row->when, '=');
-    const int n = (int)strcspn(row->when, "=");
     text t = TEXT_INIT;
 
     if (words) {
+        recipe_add_when(&t, row);
+        text_add(&t, " = ");
         text_add_repr(&t, other->string);
-        recipe_bad_key(rd, v, "'%s.%s' has no effect with %s.%.*s = %s, only with '%s'; remove it",
-                       row->section, row->name, row->section, n, row->when,
-                       t.data ? t.data : "another", words + 1);
+        recipe_bad_key(rd, v, "'%s.%s' has no effect with %s, only with '%s'; remove it",
+                       row->section, row->name, t.data ? t.data : "another", words + 1);
     } else {
         recipe_bad_key(rd, v, "'%s.%s' needs '%s.%s'; add that one or remove this", row->section,
                        row->name, row->section, row->when);
@@ -484,7 +500,7 @@ static void read_row(recipe_reader *rd, const recipe_key *row, toml_value *table
 {
     toml_value *v = member(table, row->name);
 
-    if (!applies(row, table)) {
+    if (!applies(rd, row, table)) {
         if (v)
             not_applicable(rd, row, table, v);
         return;

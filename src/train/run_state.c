@@ -379,7 +379,7 @@ static const st_file *file_of(const trainer *t, int i, const st_file *own, const
 static thaw_status load_own(trainer *t, int *lost, int i, const json_t *entry, const st_file *own,
                             const st_file *parked)
 {
-    const int n_state = t->job->recipe->rule->n_state(&t->job->recipe->hyper);
+    const int n_state = t->job->recipe->rule->n_state(&t->hyper);
     const json_t *steps = json_array_get(entry, 0);
     const bool is_parked = json_is_true(json_array_get(entry, 1));
     param *item = &t->job->params->item[i];
@@ -459,6 +459,21 @@ static thaw_status take_up_edits(trainer *t, const char *checkpoint)
     return THAW_OK;
 }
 
+/* How much state a parameter has depends on the phase that built the optimizer, which is not always
+ * the one that comes next. */
+static thaw_status take_up_settings(trainer *t)
+{
+    const thaw_progress then = {
+        .iteration = t->state.built_at, .fired = t->state.fired, .n_fired = t->state.n_fired};
+    const thaw_effect *built;
+
+    if (t->state.built_at < 0)
+        return THAW_OK;
+    THAW_CHECK(thaw_schedule_effect(&built, t->job->schedule, &then));
+    t->hyper = t->job->recipe->phase[built->built_phase].hyper;
+    return THAW_OK;
+}
+
 thaw_status state_load(trainer *t, const char *checkpoint)
 {
     char *state_path = os_path(checkpoint, "state.json");
@@ -471,6 +486,7 @@ thaw_status state_load(trainer *t, const char *checkpoint)
     THAW_TRY(check_origin(t, root, state_path));
     THAW_TRY(parse_progress(&t->state, root, t->job->train, state_path));
     THAW_TRY(take_up_edits(t, checkpoint));
+    THAW_TRY(take_up_settings(t));
     note_differences(t, root);
     THAW_TRY(load_moments(t, json_object_get(root, "own_updates"), checkpoint));
     THAW_TRY(phase_best_load(t, checkpoint));

@@ -111,8 +111,8 @@ typedef struct recipe_phase {
     thaw_phase_options options;
     recipe_change *change;
     int n_changes;
-    double lr;                 /* NAN: the optimizer's */
-    double weight_decay;       /* NAN: the optimizer's */
+    double lr, clip_norm;      /* as in [optimizer] where the phase says nothing */
+    optim_hyper hyper;         /* likewise */
     int64_t batch;             /* 0: the data's */
     const recipe_curve *curve; /* NULL: the recipe's */
     int line;
@@ -239,7 +239,8 @@ typedef struct recipe_key {
     void (*derive)(text *out, const recipe_reader *rd, const toml_value *section,
                    const char *name); /* default as TOML, from other keys; may be nothing */
     bool required;
-    const char *when; /* "name=sgd|adam": only beside that value; "train": only beside that key */
+    const char *when; /* "name=sgd|adam": only beside that value; "train": only beside that key;
+                         "optimizer.name=sgd": where another section has that value */
     double least, most;
     bool above_least, below_most; /* the bound itself is excluded */
     const char *(*choice)(size_t i);
@@ -264,11 +265,15 @@ void recipe_read_section(recipe_reader *rd, const char *section, toml_value *tab
 void recipe_unknown(recipe_reader *rd, const char *section, const toml_value *v);
 const toml_value *recipe_items(size_t *n, const toml_value *v); /* of a list; a value is one */
 void recipe_add_bound(text *t, double bound);                   /* of its range */
+void recipe_add_when(text *t, const recipe_key *row); /* the key that its `when` looks at */
 
 /* recipe_phase.c: aliases and phases. */
 void recipe_read_phases(recipe_reader *rd);
 void recipe_set_until(recipe_reader *rd, void *target, const toml_value *v);
 void recipe_set_phase_curve(recipe_reader *rd, void *target, const toml_value *v);
+
+/* The phase of that number as it stands in the file; NULL: there is none. */
+const toml_value *recipe_phase_table(const recipe_reader *rd, int phase);
 
 /* Samples of one micro-batch in a phase. */
 int64_t recipe_batch(const thaw_recipe *recipe, int phase);
@@ -472,7 +477,7 @@ typedef struct trainer {
     int phase;                 /* announced; -1 before the first */
     optim_hyper hyper;         /* of the phase whose rates are in force */
     curve_config curve;
-    double base_lr;
+    double base_lr, clip_norm;
     int64_t curve_total;            /* updates the curve in force is planned for */
     int64_t total;                  /* iterations of the whole run */
     int64_t batch;                  /* of the loader */

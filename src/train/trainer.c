@@ -59,10 +59,9 @@ static void set_rates(trainer *t)
     const recipe_phase *p = phase_of(t, t->effect->built_phase);
     const recipe_curve *c = p->curve ? p->curve : &r->curve;
 
-    t->hyper = r->hyper;
-    if (!isnan(p->weight_decay))
-        t->hyper.weight_decay = p->weight_decay;
-    t->base_lr = isnan(p->lr) ? r->lr : p->lr;
+    t->hyper = p->hyper;
+    t->base_lr = p->lr;
+    t->clip_norm = p->clip_norm;
     t->curve = (curve_config){.rule = c->rule,
                               .warmup = c->warmup,
                               .step_size = c->step_size,
@@ -191,6 +190,8 @@ static thaw_status change_effect(trainer *t, const thaw_effect *effect, bool res
     const double begun = os()->monotonic();
     const bool rebuild = effect->built_at != t->state.built_at;
     const bool new_phase = effect->phase != t->phase;
+    const optim_rule *rule = t->job->recipe->rule;
+    const int n_state = rule->n_state(&t->hyper);
     const plan_entry *e;
     optim_report report;
 
@@ -203,10 +204,9 @@ static thaw_status change_effect(trainer *t, const thaw_effect *effect, bool res
     THAW_CHECK(set_batch(t, recipe_batch(t->job->recipe, effect->phase)));
     if (!rebuild)
         THAW_CHECK(parked_take_up(t, effect));
-    THAW_CHECK(
-        optim_migrate(&report, t->job->params, t->job->recipe->rule, &t->hyper, effect, rebuild));
+    THAW_CHECK(optim_migrate(&report, t->job->params, rule, &t->hyper, effect, rebuild));
     THAW_CHECK(parked_put_away(t));
-    plans_drop_training(&t->plans, effect->plan_digest);
+    plans_drop_training(&t->plans, rule->n_state(&t->hyper) == n_state ? effect->plan_digest : 0);
     THAW_CHECK(
         plans_get(&e, &t->plans, t->job, effect, THAW_MIN(t->batch, t->job->train->n), &t->hyper));
     if (!new_phase)
@@ -552,6 +552,7 @@ thaw_status trainer_create(trainer **out, job *j)
     t->saved_iteration = t->evaluated_iteration = -1;
     t->saved_at = os()->monotonic();
     t->batch = j->recipe->loader.batch;
+    t->hyper = j->recipe->hyper;
     THAW_TRY(loader_create(&t->loader, j->train, &j->recipe->loader));
     *out = t;
     t = NULL;

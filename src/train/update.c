@@ -56,7 +56,7 @@ static void smooth_loss(run_state *s, double loss)
 static void apply(trainer *t, update *u, double valid)
 {
     const thaw_recipe *r = t->job->recipe;
-    const double clip = optim_clip_factor(u->grad_norm, r->clip_norm);
+    const double clip = optim_clip_factor(u->grad_norm, t->clip_norm);
 
     optim_step(t->job->params, r->rule, &t->hyper, t->effect, u->lr, u->ramp, clip / valid,
                t->job->threads);

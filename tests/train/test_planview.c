@@ -16,7 +16,7 @@ static const struct {
 } recipes[] = {
     {"mlp-steps", 8, 1, 18, 3, true},           {"small-resnet", 28, 1, 1000, 5, false},
     {"resnet50", 224, 3, 1281167, 1000, false}, {"middle-only", 16, 3, 100, 10, false},
-    {"nothing-and-hold", 8, 1, 40, 3, false},
+    {"nothing-and-hold", 8, 1, 40, 3, false},   {"settings", 8, 1, 18, 3, false},
 };
 
 /* The plan of recipe i; free with thaw_text_free. */
@@ -88,6 +88,8 @@ static void test_json(void **state)
             CHECK_INT(json_integer_value(json_object_get(phase, "phase")), p + 1);
             for (size_t g = 0; g < json_array_size(groups); g++)
                 sum += json_integer_value(json_object_get(json_array_get(groups, g), "elements"));
+            CHECK(json_is_number(
+                json_object_get(json_object_get(phase, "settings"), "weight_decay")));
             CHECK_INT(sum, json_integer_value(json_object_get(phase, "trainable")));
             CHECK(json_integer_value(json_object_get(phase, "peak_bytes")) > 0);
             CHECK_INT(json_is_object(json_object_get(phase, "plan")), recipes[i].steps);

@@ -26,6 +26,16 @@ static const char sgd[] =
          "momentum = 0.9\nnesterov = true\n" TAIL;
 static const char dnn[] = HEAD "[train]\nexecutor = 'dnn'\n[optimizer]\nname = 'adam'\n" TAIL;
 
+/* The state of the checkpoint is that of the phase that ends, whatever the next one needs. */
+#define SETTINGS_TAIL                                                                              \
+    "[checkpoint]\nevery = 'off'\nkeep = 2\n"                                                      \
+    "[[phase]]\nsteps = 2\n%s\n"                                                                   \
+    "[[phase]]\nsteps = 3\n%s\n"                                                                   \
+    "[[phase]]\nsteps = 3\noptimizer = 'keep'\nclip_norm = 0.3\nlr = 0.02\n%s\n"                   \
+    "[[phase]]\nsteps = 2\n%s\n"
+#define SETTINGS_HEAD                                                                              \
+    "seed = 3\n" SMALL_MLP SMALL_DATA "[train]\nexecutor = 'ref'\n[optimizer]\nlr = 0.05\n"
+
 static thaw_status begin(const char *source, const char *data, const char *run, small_record *r)
 {
     thaw_recipe *recipe = small_recipe(source, data);
@@ -123,6 +133,29 @@ static void test_sgd_is_the_same_bits(void **state)
 static void test_dnn_is_the_same_bits(void **state)
 {
     stop_everywhere(*state, dnn);
+}
+
+static void test_settings_are_the_same_bits(void **state)
+{
+    static const char *const source[][5] = {
+        {"name = 'sgd'\nmomentum = 0.9\n", "", "momentum = 0", "momentum = 0", "nesterov = true"},
+        {"name = 'sgd'\nclip_norm = 0.1\n", "momentum = 0.5", "clip_norm = inf", "",
+         "momentum = 0.8\nnesterov = true"},
+        {"name = 'adamw'\n", "betas = [0.5, 0.7]", "eps = 1e-3", "betas = [0.8, 0.9]", "eps = 0.1"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < THAW_COUNT(source); i++) {
+        char *folder = check_folder();
+        text t = TEXT_INIT;
+
+        small_data(folder);
+        text_addf(&t, SETTINGS_HEAD "%s" SETTINGS_TAIL, source[i][0], source[i][1], source[i][2],
+                  source[i][3], source[i][4]);
+        stop_everywhere(folder, t.data);
+        text_done(&t);
+        check_folder_remove(folder);
+    }
 }
 
 /* A finished run is taken up and ends at once. */
@@ -273,6 +306,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_adamw_is_the_same_bits, small_setup, small_teardown),
         cmocka_unit_test_setup_teardown(test_sgd_is_the_same_bits, small_setup, small_teardown),
+        cmocka_unit_test_setup_teardown(test_settings_are_the_same_bits, small_setup,
+                                        small_teardown),
         cmocka_unit_test_setup_teardown(test_dnn_is_the_same_bits, small_setup, small_teardown),
         cmocka_unit_test_setup_teardown(test_finished, small_setup, small_teardown),
         cmocka_unit_test_setup_teardown(test_nothing_or_damage, small_setup, small_teardown),

@@ -175,6 +175,45 @@ static void test_curve_starts_again_at_a_rebuild(void **state)
     small_close(&r);
 }
 
+/* A phase with settings of its own does what a recipe of one phase does that has them in
+ * [optimizer]; each differs from the run without. */
+static void test_settings_of_phases(void **state)
+{
+    static const struct {
+        const char *optimizer, *own;
+    } table[] = {
+        {"name = 'sgd'\n", "momentum = 0.5\n"},
+        {"name = 'sgd'\nmomentum = 0.5\n", "nesterov = true\n"},
+        {"name = 'sgd'\n", "clip_norm = 0.01\n"},
+        {"name = 'sgd'\n", "weight_decay = 0.5\n"},
+        {"name = 'adam'\n", "betas = [0.5, 0.6]\n"},
+        {"name = 'adamw'\n", "eps = 0.1\n"},
+    };
+
+    for (size_t i = 0; i < THAW_COUNT(table); i++) {
+        const char *const general[] = {"", table[i].own, ""}, *const own[] = {"", "", table[i].own};
+        small_run r[3];
+
+        for (int k = 0; k < 3; k++) {
+            text t = TEXT_INIT;
+
+            text_addf(&t,
+                      SMALL_MLP SMALL_DATA "[optimizer]\nlr = 0.05\n%s%s" SMALL_REF_F64
+                                           "[[phase]]\nsteps = 3\n%s",
+                      table[i].optimizer, general[k], own[k]);
+            run_recipe(&r[k], t.data, *state);
+            text_done(&t);
+        }
+        small_same_tensors(&r[1], &r[2]);
+        CHECK_MSG(memcmp(small_param(&r[0], "head.weight")->data,
+                         small_param(&r[2], "head.weight")->data,
+                         small_param(&r[0], "head.weight")->bytes) != 0,
+                  "%s changes nothing", table[i].own);
+        for (int k = 0; k < 3; k++)
+            small_close(&r[k]);
+    }
+}
+
 /* A skipped step does not move the curve; see test_update for the rest. */
 static void test_curve_counts_updates(void **state)
 {
@@ -352,6 +391,7 @@ int main(void)
         cmocka_unit_test(test_until_and_resume),
         cmocka_unit_test(test_until_loss),
         cmocka_unit_test(test_curve_starts_again_at_a_rebuild),
+        cmocka_unit_test(test_settings_of_phases),
         cmocka_unit_test(test_curve_counts_updates),
         cmocka_unit_test(test_coefficients),
         cmocka_unit_test(test_looking_changes_nothing),
