@@ -74,6 +74,7 @@ set(THAW_REST_SOURCES
     src/model/mlp.c
     src/model/model.c
     src/model/resnet.c
+    src/model/vit.c
     src/optim/curve.c
     src/optim/optim.c
     src/optim/rules.c
@@ -219,6 +220,7 @@ set(THAW_UNIT_TESTS
     model/test_mlp
     model/test_model
     model/test_resnet
+    model/test_vit
     optim/test_curve
     optim/test_optim
     optim/test_rules

@@ -54,6 +54,8 @@ thaw_add_oracle(mlp_ref fast 300 --executor ref mlp_clip_refreeze mlp_keep_optim
     mlp_phases_adam mlp_sgd mlp_zero_coefficient)
 thaw_add_oracle(mlp fast 300 mlp_clip_refreeze mlp_keep_optimizer mlp_zero_coefficient)
 thaw_add_oracle(resnet fast 600 resnet18_frozen_bn_train resnet18_head_then_all resnet50_first_step)
+thaw_add_oracle(vit fast 300 vit_llrd)
+thaw_add_oracle(vit_f64 fast 300 --executor ref --f64 vit_llrd)
 thaw_add_oracle(resnet18_f64 slow 900 --executor ref --f64 resnet18_full_sgd)
 thaw_add_oracle(resnet50_f64 slow 900 --executor ref --f64 resnet50_first_step)
 

@@ -67,11 +67,18 @@ static void add_list(text *t, const char *key, const json_t *list)
 
 static void add_model(text *t, const json_t *m)
 {
+    static const char *const number[] = {"patch_size",          "hidden_size",
+                                         "intermediate_size",   "num_hidden_layers",
+                                         "num_attention_heads", "image_size"};
+
     text_add(t, "[model]\narch = ");
     text_add_json_string(t, json_string_value(json_object_get(m, "arch")));
     text_add(t, "\ninit = \"by-name\"\n");
     add_list(t, "widths", json_object_get(m, "widths"));
     add_number(t, "num_classes", json_object_get(m, "num_classes"));
+    add_number(t, "num_classes", json_object_get(m, "num_labels"));
+    for (size_t i = 0; i < THAW_COUNT(number); i++)
+        add_number(t, number[i], json_object_get(m, number[i]));
 }
 
 static const char *data_folder(void)

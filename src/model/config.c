@@ -77,6 +77,39 @@ static thaw_status read_size(model_config *c, const json_t *root, const char *fi
     return THAW_OK;
 }
 
+/* Sizes of a transformer, under the keys of ViTForImageClassification. */
+static thaw_status read_vit(model_config *c, const json_t *root, const char *file)
+{
+    const json_t *eps = json_object_get(root, "layer_norm_eps");
+    const json_t *act = json_object_get(root, "hidden_act");
+    const json_t *bias = json_object_get(root, "qkv_bias");
+
+    THAW_CHECK(read_int(&c->vit.patch, root, "patch_size", file));
+    THAW_CHECK(read_int(&c->vit.hidden, root, "hidden_size", file));
+    THAW_CHECK(read_int(&c->vit.inner, root, "intermediate_size", file));
+    THAW_CHECK(read_int(&c->vit.layers, root, "num_hidden_layers", file));
+    THAW_CHECK(read_int(&c->vit.heads, root, "num_attention_heads", file));
+    if (eps && !json_is_number(eps))
+        return wrong_type(file, "layer_norm_eps", "a number");
+    c->vit.eps = eps ? json_number_value(eps) : 0;
+    if (bias && !json_is_true(bias))
+        return thaw_fail(THAW_E_SUPPORT,
+                         "%s: 'qkv_bias' must be true: attention without biases is not built here",
+                         file);
+    if (act && !json_is_string(act))
+        return wrong_type(file, "hidden_act", "\"gelu\" or \"gelu_pytorch_tanh\"");
+    if (act && strcmp(json_string_value(act), "gelu") != 0) {
+        c->vit.tanh_gelu = strcmp(json_string_value(act), "gelu_pytorch_tanh") == 0 ||
+                           strcmp(json_string_value(act), "gelu_new") == 0;
+        if (!c->vit.tanh_gelu)
+            return thaw_fail(THAW_E_SUPPORT,
+                             "%s: 'hidden_act' is '%.40s'; there are 'gelu' and "
+                             "'gelu_pytorch_tanh'",
+                             file, json_string_value(act));
+    }
+    return THAW_OK;
+}
+
 static thaw_status read_config(model_config *c, const json_t *root, const char *file)
 {
     const json_t *stem = json_object_get(root, "stem"), *dropout = json_object_get(root, "dropout");
@@ -96,7 +129,7 @@ static thaw_status read_config(model_config *c, const json_t *root, const char *
     if (dropout && !json_is_number(dropout))
         return wrong_type(file, "dropout", "a number");
     c->dropout = dropout ? json_number_value(dropout) : 0;
-    return THAW_OK;
+    return read_vit(c, root, file);
 }
 
 thaw_status model_config_parse(model_config *out, const char *json, size_t size, const char *file)
@@ -123,6 +156,25 @@ static void print_ints(text *out, const char *key, const int64_t *value, int n)
     text_add(out, "],\n");
 }
 
+static void print_vit(text *out, const model_config *c)
+{
+    const struct {
+        const char *key;
+        int64_t value;
+    } size[] = {{"patch_size", c->vit.patch},
+                {"hidden_size", c->vit.hidden},
+                {"intermediate_size", c->vit.inner},
+                {"num_hidden_layers", c->vit.layers},
+                {"num_attention_heads", c->vit.heads}};
+
+    for (size_t i = 0; i < THAW_COUNT(size); i++)
+        text_addf(out, "  \"%s\": %lld,\n", size[i].key, (long long)size[i].value);
+    text_add(out, "  \"qkv_bias\": true,\n  \"layer_norm_eps\": ");
+    text_add_json_double(out, c->vit.eps);
+    text_addf(out, ",\n  \"hidden_act\": \"%s\",\n",
+              c->vit.tanh_gelu ? "gelu_pytorch_tanh" : "gelu");
+}
+
 void model_config_print(text *out, const model_config *c)
 {
     text_add(out, "{\n  \"model_type\": ");
@@ -134,6 +186,8 @@ void model_config_print(text *out, const model_config *c)
         print_ints(out, "widths", c->widths, c->n_widths);
     if (c->n_blocks > 0)
         print_ints(out, "blocks", c->blocks, c->n_blocks);
+    if (c->vit.hidden > 0)
+        print_vit(out, c);
     text_addf(out, "  \"stem\": \"%s\",\n  \"dropout\": ", c->small_stem ? "small" : "standard");
     text_add_json_double(out, c->dropout);
     text_addf(out, ",\n  \"num_labels\": %lld\n}\n", (long long)c->n_classes);

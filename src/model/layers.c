@@ -27,9 +27,7 @@ static const char *join(model_builder *b, const char *path, const char *leaf)
     return name;
 }
 
-/* Add one tensor of layer `path`; its value in the graph. */
-static value_id add_tensor(model_builder *b, const char *path, const char *attribute,
-                           model_tensor t)
+value_id layer_tensor(model_builder *b, const char *path, const char *attribute, model_tensor t)
 {
     model_tensor_list *list = t.buffer ? &b->buffers : &b->params;
     value_id v = NO_VALUE;
@@ -59,9 +57,8 @@ static void add_module(model_builder *b, const char *path, thaw_module_kind kind
         b->status = thaw_tree_add_module(NULL, b->model->tree, path, kind);
 }
 
-/* Add a node with up to OP_MAX_OUTPUTS outputs; its first output. */
-static value_id add_op(model_builder *b, op_kind op, const op_attrs *attrs, const char *path,
-                       int n_in, const value_id *in)
+value_id layer_op(model_builder *b, op_kind op, const op_attrs *attrs, const char *path, int n_in,
+                  const value_id *in)
 {
     static const op_attrs none;
     value_id out[OP_MAX_OUTPUTS] = {NO_VALUE};
@@ -97,11 +94,11 @@ value_id layer_conv(model_builder *b, const char *path, value_id src, conv_layer
     attrs.conv.groups = 1;
     /* He et al., 2015, equation 14 for the fan out, with a uniform distribution of the same
      * variance. */
-    input[1] = add_tensor(b, path, "weight",
-                          (model_tensor){.shape = shape_4(c.out, in, c.kernel, c.kernel),
-                                         .dtype = b->real,
-                                         .bound = sqrt(6 / fan_out)});
-    return add_op(b, OP_CONV2D, &attrs, path, 2, input);
+    input[1] = layer_tensor(b, path, "weight",
+                            (model_tensor){.shape = shape_4(c.out, in, c.kernel, c.kernel),
+                                           .dtype = b->real,
+                                           .bound = sqrt(6 / fan_out)});
+    return layer_op(b, OP_CONV2D, &attrs, path, 2, input);
 }
 
 value_id layer_batch_norm(model_builder *b, const char *path, value_id src)
@@ -118,12 +115,12 @@ value_id layer_batch_norm(model_builder *b, const char *path, value_id src)
     mean.buffer = variance.buffer = true;
     add_module(b, path, THAW_MODULE_NORM);
     in[0] = src;
-    in[1] = add_tensor(b, path, "weight", one);
-    in[2] = add_tensor(b, path, "bias", zero);
-    in[3] = add_tensor(b, path, "running_mean", mean);
-    in[4] = add_tensor(b, path, "running_var", variance);
-    in[5] = add_tensor(b, path, "num_batches_tracked", count);
-    return add_op(b, OP_BATCH_NORM_TRAIN, &attrs, path, 6, in);
+    in[1] = layer_tensor(b, path, "weight", one);
+    in[2] = layer_tensor(b, path, "bias", zero);
+    in[3] = layer_tensor(b, path, "running_mean", mean);
+    in[4] = layer_tensor(b, path, "running_var", variance);
+    in[5] = layer_tensor(b, path, "num_batches_tracked", count);
+    return layer_op(b, OP_BATCH_NORM_TRAIN, &attrs, path, 6, in);
 }
 
 value_id layer_linear(model_builder *b, const char *path, value_id src, int64_t out, bool head)
@@ -133,13 +130,13 @@ value_id layer_linear(model_builder *b, const char *path, value_id src, int64_t 
     value_id input[3];
 
     input[0] = src;
-    input[1] = add_tensor(
+    input[1] = layer_tensor(
         b, path, "weight",
         (model_tensor){.shape = shape_2(out, in), .dtype = b->real, .head = head, .bound = bound});
-    input[2] = add_tensor(
+    input[2] = layer_tensor(
         b, path, "bias",
         (model_tensor){.shape = shape_1(out), .dtype = b->real, .head = head, .bound = bound});
-    return add_op(b, OP_LINEAR, NULL, path, 3, input);
+    return layer_op(b, OP_LINEAR, NULL, path, 3, input);
 }
 
 /* Input 1 of the network, the numbers of the samples: made for the first layer that asks. */
@@ -166,7 +163,7 @@ value_id layer_dropout(model_builder *b, const char *path, value_id src, double 
         return src;
     add_module(b, path, THAW_MODULE_DROPOUT);
     in[1] = sample_numbers(b);
-    return add_op(b, OP_DROPOUT, &attrs, path, 2, in);
+    return layer_op(b, OP_DROPOUT, &attrs, path, 2, in);
 }
 
 value_id layer_max_pool(model_builder *b, const char *path, value_id src, int kernel, int stride,
@@ -179,19 +176,19 @@ value_id layer_max_pool(model_builder *b, const char *path, value_id src, int ke
         attrs.pool.stride[i] = stride;
         attrs.pool.pad[i] = pad;
     }
-    return add_op(b, OP_MAX_POOL2D, &attrs, path, 1, &src);
+    return layer_op(b, OP_MAX_POOL2D, &attrs, path, 1, &src);
 }
 
 value_id layer_plain(model_builder *b, op_kind op, const char *path, value_id src)
 {
-    return add_op(b, op, NULL, path, 1, &src);
+    return layer_op(b, op, NULL, path, 1, &src);
 }
 
 value_id layer_add(model_builder *b, const char *path, value_id x, value_id y)
 {
     const value_id in[2] = {x, y};
 
-    return add_op(b, OP_ADD, NULL, path, 2, in);
+    return layer_op(b, OP_ADD, NULL, path, 2, in);
 }
 
 const char *layer_path(model_builder *b, const char *path, const char *leaf)

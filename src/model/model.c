@@ -14,7 +14,13 @@
     X("resnet34", "fc", resnet_complete, resnet_build)                                             \
     X("resnet50", "fc", resnet_complete, resnet_build)                                             \
     X("resnet101", "fc", resnet_complete, resnet_build)                                            \
-    X("resnet152", "fc", resnet_complete, resnet_build)
+    X("resnet152", "fc", resnet_complete, resnet_build)                                            \
+    X("vit", "classifier", vit_complete, vit_build)                                                \
+    X("vit_b_16", "classifier", vit_complete, vit_build)                                           \
+    X("vit_b_32", "classifier", vit_complete, vit_build)                                           \
+    X("vit_tiny_patch16_224", "classifier", vit_complete, vit_build)                               \
+    X("vit_small_patch16_224", "classifier", vit_complete, vit_build)                              \
+    X("vit_base_patch16_224", "classifier", vit_complete, vit_build)
 
 static const struct arch_row {
     const char *name, *head;

@@ -26,6 +26,14 @@ typedef struct model_config {
     bool small_stem; /* resnet: 3×3 stride-1 first convolution and no max pooling, for small images
                       */
     double dropout;  /* before the head; 0: none */
+    struct {
+        int64_t patch; /* side of the square that becomes a token */
+        int64_t hidden,
+            inner; /* features of a token, and between the two layers of its perceptron */
+        int64_t layers, heads;
+        double eps;     /* of the layer norms */
+        bool tanh_gelu; /* the approximation instead of the error function */
+    } vit;              /* 0: the arch's own */
 } model_config;
 #define MODEL_CONFIG_INIT                                                                          \
     {                                                                                              \
@@ -104,6 +112,12 @@ value_id layer_max_pool(model_builder *b, const char *path, value_id src, int ke
 value_id layer_plain(model_builder *b, op_kind op, const char *path, value_id src);
 value_id layer_add(model_builder *b, const char *path, value_id x, value_id y);
 const char *layer_path(model_builder *b, const char *path, const char *leaf); /* "path.leaf" */
+
+/* What layers are made of: a tensor "path.attribute", whose value in the graph is returned, and a
+ * node of layer `path`, whose first output is. */
+value_id layer_tensor(model_builder *b, const char *path, const char *attribute, model_tensor t);
+value_id layer_op(model_builder *b, op_kind op, const op_attrs *attrs, const char *path, int n_in,
+                  const value_id *in);
 thaw_status model_builder_finish(model_builder *b) THAW_MUST_USE;
 
 /* Networks: rows of the table in model.c. */
@@ -111,5 +125,7 @@ thaw_status mlp_complete(model_config *c) THAW_MUST_USE;
 value_id mlp_build(model_builder *b, value_id image);
 thaw_status resnet_complete(model_config *c) THAW_MUST_USE;
 value_id resnet_build(model_builder *b, value_id image);
+thaw_status vit_complete(model_config *c) THAW_MUST_USE;
+value_id vit_build(model_builder *b, value_id image);
 
 #endif

@@ -111,6 +111,24 @@ done:
     return status;
 }
 
+/* Sizes of a transformer that the recipe gives. */
+static void merge_vit(model_config *c, const model_config *own)
+{
+    const struct {
+        int64_t *to, from;
+    } size[] = {{&c->vit.patch, own->vit.patch},
+                {&c->vit.hidden, own->vit.hidden},
+                {&c->vit.inner, own->vit.inner},
+                {&c->vit.layers, own->vit.layers},
+                {&c->vit.heads, own->vit.heads}};
+
+    for (size_t i = 0; i < THAW_COUNT(size); i++)
+        if (size[i].from > 0)
+            *size[i].to = size[i].from;
+    if (own->vit.eps > 0)
+        c->vit.eps = own->vit.eps;
+}
+
 /* What the recipe's [model] says goes over what the model's folder says; the data's sizes fill what
  * neither does. */
 static void merge_config(model_config *c, const thaw_recipe *r, const dataset *d)
@@ -131,6 +149,7 @@ static void merge_config(model_config *c, const thaw_recipe *r, const dataset *d
     c->small_stem = c->small_stem || own->small_stem;
     if (own->dropout > 0)
         c->dropout = own->dropout;
+    merge_vit(c, own);
     if (own->height > 0) {
         c->height = own->height;
         c->width = own->width;

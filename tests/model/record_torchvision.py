@@ -28,16 +28,21 @@ def uniform(name, n):
     return (z >> numpy.uint64(40)).astype(numpy.float64) / 16777216.0
 
 
+def by_name(name, shape):
+    n = math.prod(shape)
+    u = uniform(name, n)
+    if len(shape) >= 2:
+        u = (2 * u - 1) * math.sqrt(3.0 / (n // shape[0]))
+    elif name.endswith("weight"):
+        u = 1 + 0.1 * (2 * u - 1)
+    else:
+        u = 0.1 * (2 * u - 1)
+    return torch.from_numpy(u.astype(numpy.float32).astype(numpy.float64)).reshape(shape)
+
+
 def start_by_name(net):
     for name, p in net.named_parameters():
-        u, n = uniform(name, p.numel()), p.numel()
-        if p.dim() >= 2:
-            u = (2 * u - 1) * math.sqrt(3.0 / (n // p.shape[0]))
-        elif name.endswith("weight"):
-            u = 1 + 0.1 * (2 * u - 1)
-        else:
-            u = 0.1 * (2 * u - 1)
-        p.data = torch.from_numpy(u.astype(numpy.float32).astype(numpy.float64)).reshape(p.shape)
+        p.data = by_name(name, p.shape)
 
 
 def image(n, size):
@@ -47,16 +52,17 @@ def image(n, size):
 
 
 numpy.seterr(over="ignore")
-with gzip.GzipFile("torchvision_tensors.txt.gz", "wb", mtime=0) as out:
-    for arch in ("resnet18", "resnet34", "resnet50", "resnet101"):
-        state = getattr(torchvision.models, arch)().state_dict()
-        out.write(f"{arch} {len(state)}\n".encode())
-        for name, t in state.items():
-            out.write(" ".join([name, *map(str, t.shape)]).encode() + b"\n")
-with open("torchvision_logits.txt", "w") as out:
-    for arch in ("resnet18", "resnet50"):
-        net = getattr(torchvision.models, arch)(num_classes=10).double().eval()
-        start_by_name(net)
-        with torch.no_grad():
-            logits = net(image(2, 64)).flatten().tolist()
-        out.write(" ".join([arch, *map(repr, logits)]) + "\n")
+if __name__ == "__main__":
+    with gzip.GzipFile("torchvision_tensors.txt.gz", "wb", mtime=0) as out:
+        for arch in ("resnet18", "resnet34", "resnet50", "resnet101"):
+            state = getattr(torchvision.models, arch)().state_dict()
+            out.write(f"{arch} {len(state)}\n".encode())
+            for name, t in state.items():
+                out.write(" ".join([name, *map(str, t.shape)]).encode() + b"\n")
+    with open("torchvision_logits.txt", "w") as out:
+        for arch in ("resnet18", "resnet50"):
+            net = getattr(torchvision.models, arch)(num_classes=10).double().eval()
+            start_by_name(net)
+            with torch.no_grad():
+                logits = net(image(2, 64)).flatten().tolist()
+            out.write(" ".join([arch, *map(repr, logits)]) + "\n")

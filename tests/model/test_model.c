@@ -12,7 +12,7 @@ static model_config config_of(const char *arch)
     model_config c = MODEL_CONFIG_INIT;
 
     (void)snprintf(c.arch, sizeof c.arch, "%s", arch);
-    c.height = c.width = 16;
+    c.height = c.width = 32; /* a patch of the coarsest one */
     if (strcmp(arch, "mlp") == 0) {
         c.n_widths = 3;
         c.widths[1] = 8;
