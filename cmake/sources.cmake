@@ -42,11 +42,18 @@ set(THAW_REST_SOURCES
     src/graph/infer.c
     src/graph/ops.c
     src/data/augment.c
+    src/data/colour.c
     src/data/dataset.c
+    src/data/exif.c
+    src/data/fit.c
     src/data/gunzip.c
     src/data/idx.c
+    src/data/jpeg.c
     src/data/loader.c
+    src/data/picture.c
     src/data/pixels.c
+    src/data/png.c
+    src/data/resample.c
     src/data/subset.c
     src/params/params.c
     src/ckpt/bundle.c
@@ -122,6 +129,8 @@ set(THAW_REST_SOURCES
 
 # Compiled for speed (-O3).
 set(THAW_KERNEL_SOURCES
+    src/data/colour.c
+    src/data/resample.c
     src/exec/fast.c
     src/exec/fast_dense.c
     src/exec/fast_map.c
@@ -187,11 +196,14 @@ set(THAW_UNIT_TESTS
     graph/test_infer
     graph/test_ops
     data/test_augment
+    data/test_colour
     data/test_dataset
     data/test_gunzip
     data/test_idx
     data/test_loader
+    data/test_picture
     data/test_pixels
+    data/test_resample
     data/test_subset
     params/test_params
     ckpt/test_bundle

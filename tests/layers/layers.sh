@@ -35,6 +35,8 @@ BEGIN {
     fence["jansson"] = "^src/(base/json\\.c|model/|ckpt/|train/)"
     fence["openssl"] = "^src/(base|ckpt|train|data)/"
     fence["zlib"]    = "^src/data/"
+    fence["jpeglib"] = "^src/data/jpeg\\.c$"
+    fence["png"]     = "^src/data/png\\.c$"
 }
 function breach(what) { print FILENAME ":" FNR ": " what }
 FNR == 1 {

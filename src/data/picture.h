@@ -1,0 +1,146 @@
+/*
+ * picture.h - pictures: the bytes of a file to pixels, and pixels to what a network reads.
+ *
+ * Sizes, colours and rounding are those of Pillow, the library that pretrained networks saw their
+ * pictures through; where we differ, it is said here. Everything is a pure function of the file and
+ * of what was drawn, so pictures can be made on any thread, in any order.
+ */
+#ifndef THAW_DATA_PICTURE_H
+#define THAW_DATA_PICTURE_H
+
+#include "data/data.h"
+
+/* For leaf functions with the hot loops: a copy for each instruction set. Clang 14 cannot. */
+#if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__)
+#define DATA_CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
+#else
+#define DATA_CLONES
+#endif
+#define DATA_INLINE static inline __attribute__((always_inline))
+
+/* ----------------------------------------------------------------------------------------------
+ * files to pixels */
+
+/* Pixels [height, width, channels], 1 channel (grey) or 3 (red, green, blue). Reused: room grows as
+ * needed and stays until picture_done. Start from {0}. */
+typedef struct picture {
+    int64_t width, height;
+    int channels;
+    uint8_t *pixels;
+    size_t room;
+} picture;
+void picture_done(picture *p);
+
+/* Set the size and have room for it; the pixels are not kept. THAW_E_NOMEM names `name`. */
+thaw_status picture_shape(picture *p, int64_t width, int64_t height, int channels,
+                          const char *name) THAW_MUST_USE;
+
+/* What a file may cost. A JPEG with more pixels than `most_pixels` is decoded at 1/2, 1/4 or 1/8 of
+ * its size where its shorter side stays `least_side` or more; what is still too large is refused
+ * before memory is asked for. Other pictures are always decoded in full. */
+typedef struct picture_limits {
+    int64_t most_pixels;
+    int64_t least_side; /* 0: never decode smaller */
+} picture_limits;
+#define PICTURE_MOST_PIXELS (INT64_C(1) << 24) /* the default of most_pixels: 48 MiB of pixels */
+#define PICTURE_MOST_BYTES  ((size_t)64 << 20) /* of a file */
+
+/*
+ * A JPEG or PNG, by content. Upright: an EXIF orientation is applied. Grey stays grey; CMYK becomes
+ * RGB as in Pillow; palettes are looked up; alpha is dropped, not composited (Pillow's
+ * convert("RGB")); of 16 bits the upper 8 are taken. Colour profiles and gamma are ignored.
+ *
+ * Errors, one line each with the file's name: THAW_E_DATA for what is damaged, ends too early or is
+ * of no known kind; THAW_E_LIMIT for what is too large; THAW_E_MISSING, THAW_E_IO, THAW_E_NOMEM.
+ * *out is valid but undefined then.
+ */
+thaw_status picture_read(picture *out, const char *path,
+                         const picture_limits *limits) THAW_MUST_USE;
+thaw_status picture_decode(picture *out, const void *bytes, size_t size, const char *name,
+                           const picture_limits *limits) THAW_MUST_USE;
+
+/* What the first bytes of a file say, as far as they can: its kind, and of a PNG the size. */
+thaw_status picture_probe(const void *bytes, size_t size, const char *name,
+                          const picture_limits *limits) THAW_MUST_USE;
+bool picture_named(const char *name); /* .jpg, .jpeg, .png, in any case */
+
+/* jpeg.c, png.c: the two decoders. *orientation: 1 to 8 as in EXIF. */
+thaw_status jpeg_decode(picture *out, int *orientation, const void *bytes, size_t size,
+                        const char *name, const picture_limits *limits) THAW_MUST_USE;
+thaw_status png_decode(picture *out, int *orientation, const void *bytes, size_t size,
+                       const char *name, const picture_limits *limits) THAW_MUST_USE;
+
+/* exif.c: the orientation in a TIFF block of n bytes; 1 where it says nothing usable. */
+int exif_orientation(const uint8_t *tiff, size_t n);
+
+/* Turn a stored picture upright. */
+thaw_status picture_upright(picture *p, int orientation, const char *name) THAW_MUST_USE;
+
+/* The same picture with 1 or 3 channels: grey is repeated; to grey with the weights of ITU-R 601.
+ */
+thaw_status picture_channels(picture *p, int channels, const char *name) THAW_MUST_USE;
+
+/* ----------------------------------------------------------------------------------------------
+ * pixels to the network's size */
+
+typedef enum resample_filter { RESAMPLE_BILINEAR, RESAMPLE_BICUBIC } resample_filter;
+
+typedef struct picture_box {
+    int64_t x, y, width, height;
+} picture_box;
+
+/*
+ * The part `from` of src, resized to width x height with antialiasing, of which `window` is kept:
+ * the same bits as Pillow's Image.crop, resize and crop. All sizes 1 or more, boxes inside.
+ */
+thaw_status picture_resize(picture *dst, const picture *src, const picture_box *from, int64_t width,
+                           int64_t height, const picture_box *window, resample_filter filter,
+                           const char *name) THAW_MUST_USE;
+
+/* How pictures become images of a network. */
+typedef struct picture_recipe {
+    int64_t height, width; /* of what comes out */
+    int64_t shorter_side;  /* resized to this, then the centre is cut out; 0: stretched to fit */
+    int channels;          /* 1 or 3 */
+    resample_filter filter;
+    double crop_scale[2]; /* random-resized crop: share of the area; 0, 0: none */
+    double jitter[3];     /* random brightness, contrast, saturation: factor 1 +- this; 0: none */
+    int64_t most_pixels;
+} picture_recipe;
+#define PICTURE_RECIPE_INIT                                                                        \
+    {                                                                                              \
+        .height = 224, .width = 224, .shorter_side = 256, .channels = 3,                           \
+        .most_pixels = PICTURE_MOST_PIXELS                                                         \
+    }
+
+/* THAW_E_RANGE or THAW_E_SHAPE, naming the recipe's key. */
+thaw_status picture_recipe_check(const picture_recipe *r) THAW_MUST_USE;
+
+/* Words of a random stream for one sample of one epoch, one after the other. */
+typedef struct picture_draw {
+    philox_key key;
+    uint64_t epoch, sample;
+    uint32_t word[4];
+    unsigned used;
+} picture_draw;
+picture_draw picture_draw_begin(philox_key key, int64_t epoch, int64_t sample);
+double picture_draw_uniform(picture_draw *d); /* [0, 1) */
+
+/*
+ * Cut and resize to [height, width, channels]. draw NULL: as in evaluation. Otherwise with what the
+ * recipe says of random crops and colours, drawn as torchvision defines them.
+ */
+thaw_status picture_fit(picture *dst, picture *src, const picture_recipe *r, picture_draw *draw,
+                        const char *name) THAW_MUST_USE;
+
+/* Where a random-resized crop lies in a picture of this size. */
+picture_box crop_draw(picture_draw *draw, int64_t width, int64_t height, const double scale[2]);
+
+/* colour.c: as torchvision's functions on Pillow images, bit for bit. */
+void colour_brightness(picture *p, float factor);
+void colour_contrast(picture *p, float factor);
+void colour_saturation(picture *p, float factor);
+void colour_jitter(picture *p, const double strength[3], picture_draw *draw);
+uint8_t colour_grey(const uint8_t *rgb);
+
+#endif
