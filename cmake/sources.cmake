@@ -43,6 +43,7 @@ set(THAW_REST_SOURCES
     src/graph/ops.c
     src/data/augment.c
     src/data/colour.c
+    src/data/crew.c
     src/data/dataset.c
     src/data/exif.c
     src/data/fit.c
@@ -50,6 +51,8 @@ set(THAW_REST_SOURCES
     src/data/idx.c
     src/data/jpeg.c
     src/data/loader.c
+    src/data/piclist.c
+    src/data/picset.c
     src/data/picture.c
     src/data/pixels.c
     src/data/png.c

@@ -14,6 +14,8 @@
 
 #include "tensor/tensor.h"
 
+#include <pthread.h>
+
 /* ----------------------------------------------------------------------------------------------
  * data sets */
 
@@ -25,8 +27,8 @@
 typedef thaw_status dataset_read_fn(void *user, const int64_t *index, int64_t n, float *images,
                                     int32_t *labels);
 
-/* A data set in memory: n samples of u8 pixels [H, W, C] with a class each; or one that a callback
- * makes. Immutable. */
+/* A data set in memory: n samples of u8 pixels [H, W, C] with a class each; or files of pictures,
+ * read when they are needed; or one that a callback makes. Immutable. */
 typedef struct dataset {
     dataset_read_fn *read; /* NULL: pixels and labels are in memory */
     void *user;
@@ -34,7 +36,10 @@ typedef struct dataset {
     int64_t height, width, channels;
     int n_classes;
     uint8_t *pixels; /* [n, H, W, C] */
-    int32_t *label;  /* [n], in [0, n_classes); NULL with a callback */
+    int32_t *label;  /* [n], in [0, n_classes); NULL with a callback, and with numbers */
+    float *target;   /* [n]: a number to predict instead of a class; NULL: classes */
+    const char *const *class_name; /* [n_classes]; NULL: they have none */
+    struct picture_set *pictures;  /* files of pictures; NULL: pixels in memory, or a callback */
     int64_t *id;     /* [n]: number of the sample in its file; keys random streams; what a callback
                         is asked for; NULL: sample i is number i */
     uint64_t digest; /* of pixels and labels: tells whether a data set changed between runs */
@@ -78,13 +83,19 @@ thaw_status dataset_from_callback(dataset **out, int64_t n, int64_t height, int6
                                   void *user) THAW_MUST_USE;
 
 /* Samples [from, from + n) as a new data set (pixels copied; a callback is shared, and keeps seeing
- * its own numbers). THAW_E_RANGE when they are not all there. */
+ * its own numbers). THAW_E_RANGE when they are not all there, THAW_E_SUPPORT for files of pictures.
+ */
 thaw_status dataset_slice(dataset **out, const dataset *d, int64_t from, int64_t n) THAW_MUST_USE;
 
 /* Count per class; [n_classes], zeroed first. Share of the largest class, in [0, 1]: the baseline
- * any network must beat. Both 0 where labels come from a callback. */
+ * any network must beat. Both 0 where labels come from a callback or are numbers; the share also
+ * when out of memory. */
 void dataset_count_classes(int64_t *count, const dataset *d);
 double dataset_majority(const dataset *d);
+
+/* What a person should know of the data, one line each: files that were left out or replaced since
+ * the last call. Appended to `out`; may be called while batches are made. */
+void dataset_take_notes(text *out, dataset *d);
 
 /* ----------------------------------------------------------------------------------------------
  * batches */
@@ -93,7 +104,8 @@ double dataset_majority(const dataset *d);
 typedef struct batch {
     int64_t n;             /* samples; the last of an epoch may be smaller */
     const void *images;    /* [n, H, W, C] of `real` */
-    const int32_t *labels; /* [n] */
+    const int32_t *labels; /* [n]; 0 where targets are numbers */
+    const float *targets;  /* [n]: numbers to predict; NULL: classes */
     const int64_t *ids;    /* [n] */
     int64_t epoch;         /* of its first sample */
     int64_t index;         /* position of its first sample in the epoch */
@@ -126,6 +138,8 @@ typedef struct loader_options {
     int64_t views; /* augmentation draws so many views of each sample, and epoch e has view e mod
                       views; 0: a new one in each epoch */
     bool prefetch; /* prepare the next batch on a thread */
+    bool vary;     /* pictures: parts and colours drawn at random, as their recipe says */
+    int workers;   /* pictures: threads that read them; 0: as many as there are processors */
 } loader_options;
 #define LOADER_OPTIONS_INIT                                                                        \
     {                                                                                              \
@@ -178,6 +192,17 @@ double loader_waited(const loader *l);
 
 /* ----------------------------------------------------------------------------------------------
  * parts: what the files of this layer share, and what tests and fuzzing call */
+
+/* crew.c: threads that share a number of tasks. The caller is worker 0. work(user, worker, i) runs
+ * once for each i in [0, n), in any order; crew_run returns when all are done. */
+typedef struct crew crew;
+thaw_status crew_create(crew **out, int workers) THAW_MUST_USE;
+void crew_destroy(crew *c);
+int crew_size(const crew *c);
+void crew_run(crew *c, int64_t n, void (*work)(void *user, int worker, int64_t i), void *user);
+
+/* A thread that takes no signals: those are for the program's own. Code of pthread_create. */
+int crew_thread(pthread_t *out, void *(*body)(void *), void *user);
 
 /* gunzip.c: the bytes of a file or of a block of memory, decompressed when they begin like gzip. */
 typedef struct byte_source byte_source;

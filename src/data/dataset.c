@@ -5,11 +5,9 @@
  * Once made, a data set never changes; its digest tells whether its files did since a run was
  * saved. Must not know how batches are made.
  */
-#include "data/data.h"
+#include "data/picture.h"
 
 #include <string.h>
-
-#define LABELS 256 /* values a label of a file can have */
 
 /* Digest of everything a run can see of the data. */
 static uint64_t digest_of(const dataset *d)
@@ -51,8 +49,10 @@ void dataset_destroy(dataset *d)
 {
     if (!d)
         return;
+    picture_set_destroy(d->pictures);
     thaw__free(d->description);
     thaw__free(d->id);
+    thaw__free(d->target);
     thaw__free(d->label);
     thaw__free(d->pixels);
     thaw__free(d);
@@ -217,6 +217,8 @@ thaw_status dataset_slice(dataset **out, const dataset *d, int64_t from, int64_t
         return thaw_fail(THAW_E_RANGE,
                          "%lld samples from number %lld on were asked for, the data set has %lld",
                          (long long)n, (long long)from, (long long)d->n);
+    if (d->pictures)
+        return thaw_fail(THAW_E_SUPPORT, "part of a data set of picture files cannot be taken");
     part = thaw__new(1, sizeof *part);
     if (!part)
         return thaw_fail(THAW_E_NOMEM, "out of memory for part of a data set");
@@ -249,14 +251,14 @@ void dataset_count_classes(int64_t *count, const dataset *d)
 
 double dataset_majority(const dataset *d)
 {
-    int64_t count[LABELS] = {0}, most = 0;
+    int64_t *count = d->label ? thaw__new((size_t)d->n_classes, sizeof *count) : NULL;
+    int64_t most = 0;
 
-    if (!d->label)
+    if (!count)
         return 0;
-    for (int64_t i = 0; i < d->n; i++) {
-        const int64_t n = ++count[d->label[i]];
-
-        most = THAW_MAX(most, n);
-    }
+    dataset_count_classes(count, d);
+    for (int i = 0; i < d->n_classes; i++)
+        most = THAW_MAX(most, count[i]);
+    thaw__free(count);
     return (double)most / (double)d->n;
 }

@@ -6,11 +6,9 @@
  * and keeps nothing between batches, so prefetching cannot change what comes out. Must not know
  * what batches are for.
  */
-#include "data/data.h"
+#include "data/picture.h"
 
 #include <math.h>
-#include <pthread.h>
-#include <signal.h>
 #include <string.h>
 
 #define MOST_EPOCHS  (INT64_C(1) << 53)
@@ -27,7 +25,9 @@ typedef struct slot {
     batch view;
     void *images;
     int32_t *labels;
+    float *targets; /* NULL: classes */
     int64_t *ids, *cells, *epochs;
+    int64_t *made; /* numbers in the batch of those that are made, without gaps */
     bool *skipped;
     position next; /* of the batch after it */
     thaw_status status;
@@ -36,15 +36,27 @@ typedef struct slot {
 
 typedef enum job_state { JOB_NONE, JOB_ASKED, JOB_READY } job_state;
 
+/* What a worker has of its own: room for an image on its way, and the first of its samples that
+ * failed. */
+typedef struct maker {
+    picture file, fitted;
+    uint8_t *changed; /* an image after augmentation */
+    thaw_status status;
+    int64_t failed; /* number among those that are made */
+    char error[1024];
+} maker;
+
 struct loader {
     const dataset *d;
     loader_options o;
-    philox_key order_stream, augment_stream;
+    philox_key order_stream, augment_stream, picture_stream;
     pixel_map map;
-    size_t image;     /* numbers in one prepared image */
-    uint8_t *changed; /* an image after augmentation */
-    float *floats;    /* what a callback gave, on the way to double */
-    int64_t *wanted;  /* what a callback is asked for */
+    size_t image; /* numbers in one prepared image */
+    maker *maker; /* [n_makers]; NULL with a callback */
+    int n_makers;
+    crew *crew;      /* NULL: one worker, the thread that prepares */
+    float *floats;   /* what a callback gave, on the way to double */
+    int64_t *wanted; /* what a callback is asked for */
     loader_skip_fn *skip;
     const void *skip_user;
     slot slot[2];      /* the second one only with a thread */
@@ -112,7 +124,7 @@ static void walk_on(walk *w)
 
 static bool is_augmented(const loader_options *o)
 {
-    return o->shift > 0 || o->flip;
+    return o->shift > 0 || o->flip || o->vary;
 }
 
 bool loader_options_random(const loader_options *o)
@@ -148,26 +160,47 @@ void loader_options_print(text *out, const loader_options *o)
     for (int i = 0; i < MAX_CHANNELS; i++)
         text_addf(out, " %a/%a", o->mean[i], o->std[i]);
     if (is_augmented(o))
-        text_addf(out, " shift %d flip %d views %lld seed %llu", o->shift, o->flip,
+        text_addf(out, " shift %d flip %d vary %d views %lld seed %llu", o->shift, o->flip, o->vary,
                   (long long)o->views, (unsigned long long)o->seed);
 }
 
 /* ----------------------------------------------------------------------------------------------
  * preparing a batch */
 
-static void prepare_image(loader *l, void *dst, int64_t sample, int64_t id, int64_t epoch)
+/* Pixels of a sample, in the worker's room where they are no data set's own. */
+static thaw_status find_pixels(const uint8_t **out, const loader *l, const slot *s, maker *m,
+                               int64_t k)
 {
     const dataset *d = l->d;
-    const uint8_t *src = d->pixels + sample * d->height * d->width * d->channels;
+    const int64_t sample = s->cells[k] % d->n;
+    picture_draw draw;
 
-    if (l->changed) {
-        const augmentation a =
-            augment_draw(l->augment_stream, view_of(&l->o, epoch), id, l->o.shift, l->o.flip);
+    if (!d->pictures) {
+        *out = d->pixels + sample * d->height * d->width * d->channels;
+        return THAW_OK;
+    }
+    draw = picture_draw_begin(l->picture_stream, view_of(&l->o, s->epochs[k]), s->ids[k]);
+    THAW_CHECK(picture_set_make(&m->fitted, &m->file, d, sample, l->o.vary ? &draw : NULL));
+    *out = m->fitted.pixels;
+    return THAW_OK;
+}
 
-        augment_apply(l->changed, src, d->height, d->width, d->channels, &a);
-        src = l->changed;
+/* The image of sample k of a batch. */
+static thaw_status prepare_image(const loader *l, void *dst, const slot *s, maker *m, int64_t k)
+{
+    const dataset *d = l->d;
+    const uint8_t *src;
+
+    THAW_CHECK(find_pixels(&src, l, s, m, k));
+    if (m->changed) {
+        const augmentation a = augment_draw(l->augment_stream, view_of(&l->o, s->epochs[k]),
+                                            s->ids[k], l->o.shift, l->o.flip);
+
+        augment_apply(m->changed, src, d->height, d->width, d->channels, &a);
+        src = m->changed;
     }
     pixel_map_apply(dst, &l->map, src);
+    return THAW_OK;
 }
 
 static thaw_status check_labels(const loader *l, const int64_t *id, const int32_t *given, int64_t n)
@@ -217,20 +250,64 @@ static thaw_status prepare_called(loader *l, slot *s, int64_t n)
     return THAW_OK;
 }
 
-static void prepare_stored(loader *l, slot *s, int64_t n)
+typedef struct task {
+    const loader *l;
+    slot *s;
+} task;
+
+/* Of its failures a worker keeps the earliest, so that the same is told whoever met it. */
+static void make_one(void *user, int worker, int64_t i)
 {
-    const size_t stride = l->image * dtype_size(l->o.real);
-    char *to = s->images;
+    const task *t = user;
+    const size_t stride = t->l->image * dtype_size(t->l->o.real);
+    maker *m = &t->l->maker[worker];
+    const thaw_status status =
+        prepare_image(t->l, (char *)t->s->images + (size_t)i * stride, t->s, m, t->s->made[i]);
+
+    if (status == THAW_OK || (m->status != THAW_OK && m->failed < i))
+        return;
+    m->status = status;
+    m->failed = i;
+    strncpy(m->error, thaw_error(), sizeof m->error - 1);
+    m->error[sizeof m->error - 1] = '\0';
+}
+
+static thaw_status earliest_failure(const loader *l)
+{
+    const maker *first = NULL;
+
+    for (int i = 0; i < l->n_makers; i++) {
+        const maker *m = &l->maker[i];
+
+        if (m->status != THAW_OK && (!first || m->failed < first->failed))
+            first = m;
+    }
+    return first ? thaw_fail(first->status, "%s", first->error) : THAW_OK;
+}
+
+static thaw_status prepare_stored(loader *l, slot *s, int64_t n)
+{
+    const dataset *d = l->d;
+    task t = {l, s};
+    int64_t n_made = 0;
 
     for (int64_t k = 0; k < n; k++) {
-        const int64_t sample = s->cells[k] % l->d->n;
+        const int64_t sample = s->cells[k] % d->n;
 
-        s->labels[k] = l->d->label[sample];
-        if (s->skipped[k])
-            continue;
-        prepare_image(l, to, sample, s->ids[k], s->epochs[k]);
-        to += stride;
+        s->labels[k] = d->label ? d->label[sample] : 0;
+        if (d->target)
+            s->targets[k] = d->target[sample];
+        if (!s->skipped[k])
+            s->made[n_made++] = k;
     }
+    for (int i = 0; i < l->n_makers; i++)
+        l->maker[i].status = THAW_OK;
+    if (l->crew)
+        crew_run(l->crew, n_made, make_one, &t);
+    else
+        for (int64_t i = 0; i < n_made; i++)
+            make_one(&t, 0, i);
+    return earliest_failure(l);
 }
 
 static thaw_status prepare(loader *l, slot *s, position at)
@@ -249,14 +326,12 @@ static thaw_status prepare(loader *l, slot *s, position at)
         s->skipped[k] = l->skip && l->skip(l->skip_user, s->cells[k]);
         n_images += !s->skipped[k];
     }
-    if (d->read)
-        THAW_CHECK(prepare_called(l, s, n));
-    else
-        prepare_stored(l, s, n);
+    THAW_CHECK(d->read ? prepare_called(l, s, n) : prepare_stored(l, s, n));
     s->next = w.at;
     s->view = (batch){.n = n,
                       .images = s->images,
                       .labels = s->labels,
+                      .targets = s->targets,
                       .ids = s->ids,
                       .epoch = at.epoch,
                       .index = at.index,
@@ -330,19 +405,6 @@ static bool job_exists(loader *l)
     return exists;
 }
 
-/* Signals are for the threads of the program: the loader's takes none. */
-static int create_thread(loader *l)
-{
-    sigset_t all, before;
-    int code;
-
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    code = pthread_create(&l->thread, NULL, thread_main, l);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return code;
-}
-
 static void locks_done(loader *l)
 {
     pthread_cond_destroy(&l->ready);
@@ -357,7 +419,7 @@ static thaw_status thread_start(loader *l)
     pthread_mutex_init(&l->lock, NULL);
     pthread_cond_init(&l->wake, NULL);
     pthread_cond_init(&l->ready, NULL);
-    code = create_thread(l);
+    code = crew_thread(&l->thread, thread_main, l);
     if (code != 0) {
         locks_done(l);
         return thaw_fail(THAW_E_OS,
@@ -466,6 +528,35 @@ static thaw_status measure(loader *l, size_t *bytes)
     return shape_bytes(bytes, &image, l->o.real);
 }
 
+static bool allocate_slot(slot *s, const loader *l, size_t bytes)
+{
+    const size_t n = (size_t)l->o.batch;
+
+    s->images = thaw__alloc(bytes);
+    s->labels = thaw__new(n, sizeof *s->labels);
+    s->targets = l->d->target ? thaw__new(n, sizeof *s->targets) : NULL;
+    s->ids = thaw__new(n, sizeof *s->ids);
+    s->cells = thaw__new(n, sizeof *s->cells);
+    s->epochs = thaw__new(n, sizeof *s->epochs);
+    s->made = thaw__new(n, sizeof *s->made);
+    s->skipped = thaw__new(n, sizeof *s->skipped);
+    return s->images && s->labels && (s->targets || !l->d->target) && s->ids && s->cells &&
+           s->epochs && s->made && s->skipped;
+}
+
+static bool allocate_makers(loader *l)
+{
+    const bool changes = l->o.shift > 0 || l->o.flip;
+
+    l->maker = thaw__new((size_t)l->n_makers, sizeof *l->maker);
+    for (int i = 0; l->maker && changes && i < l->n_makers; i++) {
+        l->maker[i].changed = thaw__alloc((size_t)(l->d->height * l->d->width * l->d->channels));
+        if (!l->maker[i].changed)
+            return false;
+    }
+    return l->maker != NULL;
+}
+
 static thaw_status allocate(loader *l)
 {
     const dataset *d = l->d;
@@ -474,30 +565,31 @@ static thaw_status allocate(loader *l)
     bool ok = true;
 
     THAW_CHECK(measure(l, &bytes));
-    for (int i = 0; i < l->n_slots; i++) {
-        slot *s = &l->slot[i];
-
-        s->images = thaw__alloc(bytes);
-        s->labels = thaw__new(n, sizeof *s->labels);
-        s->ids = thaw__new(n, sizeof *s->ids);
-        s->cells = thaw__new(n, sizeof *s->cells);
-        s->epochs = thaw__new(n, sizeof *s->epochs);
-        s->skipped = thaw__new(n, sizeof *s->skipped);
-        ok = ok && s->images && s->labels && s->ids && s->cells && s->epochs && s->skipped;
-    }
+    for (int i = 0; i < l->n_slots; i++)
+        ok = ok && allocate_slot(&l->slot[i], l, bytes);
     if (d->read) {
         l->wanted = thaw__new(n, sizeof *l->wanted);
         l->floats = l->o.real == DTYPE_F64 ? thaw__alloc(bytes / 2) : NULL;
         ok = ok && l->wanted && (l->floats || l->o.real != DTYPE_F64);
-    } else if (l->o.shift > 0 || l->o.flip) {
-        l->changed = thaw__alloc((size_t)(d->height * d->width * d->channels));
-        ok = ok && l->changed;
+    } else {
+        ok = ok && allocate_makers(l);
     }
     if (!ok)
         return thaw_fail(THAW_E_NOMEM,
                          "out of memory for batches of %zu images (%zu bytes): lower "
                          "the batch size",
                          n, bytes);
+    return THAW_OK;
+}
+
+/* Threads only where samples cost something. */
+static thaw_status start_crew(loader *l)
+{
+    l->n_makers = 1;
+    if (!l->d->pictures || l->o.workers == 1)
+        return THAW_OK;
+    THAW_CHECK(crew_create(&l->crew, l->o.workers > 0 ? l->o.workers : os_processors()));
+    l->n_makers = crew_size(l->crew);
     return THAW_OK;
 }
 
@@ -515,8 +607,10 @@ thaw_status loader_create(loader **out, const dataset *d, const loader_options *
     l->n_slots = options->prefetch ? 2 : 1;
     l->order_stream = philox_stream(options->seed, "data order");
     l->augment_stream = philox_stream(options->seed, "data augmentation");
+    l->picture_stream = philox_stream(options->seed, "data pictures");
     if (!d->read)
         pixel_map_init(&l->map, d, options);
+    THAW_TRY(start_crew(l));
     THAW_TRY(allocate(l));
     if (options->prefetch)
         THAW_TRY(thread_start(l));
@@ -532,17 +626,25 @@ void loader_destroy(loader *l)
     if (!l)
         return;
     thread_stop(l);
+    crew_destroy(l->crew);
     for (int i = 0; i < l->n_slots; i++) {
         thaw__free(l->slot[i].skipped);
+        thaw__free(l->slot[i].made);
         thaw__free(l->slot[i].epochs);
         thaw__free(l->slot[i].cells);
         thaw__free(l->slot[i].ids);
+        thaw__free(l->slot[i].targets);
         thaw__free(l->slot[i].labels);
         thaw__free(l->slot[i].images);
     }
+    for (int i = 0; l->maker && i < l->n_makers; i++) {
+        picture_done(&l->maker[i].file);
+        picture_done(&l->maker[i].fitted);
+        thaw__free(l->maker[i].changed);
+    }
+    thaw__free(l->maker);
     thaw__free(l->wanted);
     thaw__free(l->floats);
-    thaw__free(l->changed);
     thaw__free(l);
 }
 
@@ -611,9 +713,8 @@ thaw_status loader_image(void *image, int32_t *label, loader *l, int64_t k)
         job_wait(l); /* it shares our scratch; the batch it made is made again */
     if (l->d->read)
         return call_back(l, image, label, &s->ids[k], 1);
-    *label = l->d->label[sample];
-    prepare_image(l, image, sample, s->ids[k], s->epochs[k]);
-    return THAW_OK;
+    *label = l->d->label ? l->d->label[sample] : 0;
+    return prepare_image(l, image, s, &l->maker[0], k);
 }
 
 int64_t loader_batches(const loader *l)

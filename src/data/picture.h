@@ -136,6 +136,77 @@ thaw_status picture_fit(picture *dst, picture *src, const picture_recipe *r, pic
 /* Where a random-resized crop lies in a picture of this size. */
 picture_box crop_draw(picture_draw *draw, int64_t width, int64_t height, const double scale[2]);
 
+/* ----------------------------------------------------------------------------------------------
+ * data sets of pictures */
+
+/* Where the pictures of a data set lie. */
+typedef struct picture_source {
+    bool lists; /* train, valid and test are CSV files; else folders with a folder for each class */
+    bool numbers; /* of lists: the second column is a number to predict, not a class */
+    const char *train, *valid, *test; /* NULL: none */
+    double valid_fraction;            /* share of each class of `train` that becomes `valid` */
+    uint64_t seed;                    /* of that draw */
+    bool skip_broken; /* leave out and replace what cannot be read; else that is an error */
+    picture_recipe recipe;
+} picture_source;
+
+/*
+ * Data sets of a source: out[0] train, out[1] valid, out[2] test; NULL where the source has none.
+ * Classes are the folders (or labels) of `train`, sorted by bytes. Of every file the first bytes
+ * are looked at; the digest covers names, classes, sizes, and both ends of each file.
+ *
+ * A file that cannot be read is an error that lists them, or with skip_broken left out. One whose
+ * damage shows only when it is decoded ends the run, or is replaced by the next good one of its
+ * class: always by the same, so results depend on nothing but the files. With numbers, skip_broken
+ * decodes every file here, and leaves out those too.
+ *
+ * Errors: THAW_E_MISSING, THAW_E_DATA, THAW_E_LIMIT, those of picture_recipe_check.
+ */
+thaw_status dataset_open_pictures(dataset *out[3], const picture_source *source) THAW_MUST_USE;
+
+/*
+ * One file as the image of a network, as in evaluation: out [height, width, channels] of
+ * r. x = (pixel / 255 - mean) / std as in loader_options, of which only real, mean, std and n_mean
+ * are used.
+ */
+thaw_status picture_load(void *out, const char *path, const picture_recipe *r,
+                         const loader_options *o) THAW_MUST_USE;
+
+/* piclist.c: files with what is to be learned from them. Paths and names live in the region. */
+typedef struct picture_entry {
+    const char *path, *shown; /* to open; below the list's folder, for digests */
+    int32_t label;
+    float target;
+    int64_t id; /* number in the list before anything was left out */
+} picture_entry;
+typedef struct picture_list {
+    thaw_region *region;
+    picture_entry *entry;
+    size_t n, capacity;
+    const char **class_name; /* sorted */
+    size_t n_classes, class_capacity;
+    int64_t others; /* files of other kinds, left out */
+} picture_list;
+void picture_list_done(picture_list *l);
+
+/* classes NULL: the list's own, which must all have pictures; else those of that list, and others
+ * are errors. */
+thaw_status picture_list_folder(picture_list *out, const char *folder,
+                                const picture_list *classes) THAW_MUST_USE;
+thaw_status picture_list_csv(picture_list *out, const char *file, bool numbers,
+                             const picture_list *classes) THAW_MUST_USE;
+
+/* Take a share of each class out of `from`, drawn: from keeps the rest. */
+thaw_status picture_list_split(picture_list *out, picture_list *from, double share,
+                               uint64_t seed) THAW_MUST_USE;
+
+/* Make sample i of a data set of pictures: pixels of the network's size. draw NULL: as in
+ * evaluation. file: room for the decoder, kept between calls. Any number of threads at a time. */
+typedef struct picture_set picture_set;
+thaw_status picture_set_make(picture *dst, picture *file, const dataset *d, int64_t i,
+                             const picture_draw *draw) THAW_MUST_USE;
+void picture_set_destroy(picture_set *s);
+
 /* colour.c: as torchvision's functions on Pillow images, bit for bit. */
 void colour_brightness(picture *p, float factor);
 void colour_contrast(picture *p, float factor);
