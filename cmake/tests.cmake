@@ -38,9 +38,9 @@ endforeach()
 
 thaw_add_test(recorded/golden golden_run ${PROJECT_SOURCE_DIR}/tests/golden)
 
-# Recorded training runs. Those whose ReLUs stand on the edge in f32 are compared on ref, whose sums
-# are in double, or in f64: a last bit, which differs between instruction sets, decides there which
-# way a unit goes.
+# Recorded training runs: with sums in double all of them; with sums in float those whose ReLUs do
+# not stand on the edge, where a last bit, which differs between instruction sets, decides which way
+# a unit goes.
 function(thaw_add_oracle name label timeout)
     list(TRANSFORM ARGN REPLACE "^([a-z]+[0-9]*_.*)$"
         "${PROJECT_SOURCE_DIR}/tests/golden/oracle/\\1.json.gz" OUTPUT_VARIABLE arguments)
@@ -52,9 +52,14 @@ thaw_add_oracle(mlp_f64 fast 300 --executor ref --f64 mlp_clip_refreeze mlp_keep
     mlp_phases_adam mlp_sgd mlp_zero_coefficient)
 thaw_add_oracle(mlp_ref fast 300 --executor ref mlp_clip_refreeze mlp_keep_optimizer
     mlp_phases_adam mlp_sgd mlp_zero_coefficient)
-thaw_add_oracle(mlp fast 300 mlp_clip_refreeze mlp_keep_optimizer mlp_zero_coefficient)
-thaw_add_oracle(resnet fast 600 resnet18_frozen_bn_train resnet18_head_then_all resnet50_first_step)
+thaw_add_oracle(mlp fast 300 mlp_clip_refreeze mlp_keep_optimizer mlp_phases_adam mlp_sgd
+    mlp_zero_coefficient)
+thaw_add_oracle(resnet slow 900 resnet18_frozen_bn_train resnet18_full_sgd resnet18_head_then_all
+    resnet50_first_step resnet50_layer4)
+thaw_add_oracle(resnet_float fast 600 --sums float resnet18_frozen_bn_train resnet18_head_then_all
+    resnet50_first_step)
 thaw_add_oracle(vit fast 300 vit_llrd)
+thaw_add_oracle(vit_float fast 300 --sums float vit_llrd)
 thaw_add_oracle(vit_f64 fast 300 --executor ref --f64 vit_llrd)
 thaw_add_oracle(resnet18_f64 slow 900 --executor ref --f64 resnet18_full_sgd)
 thaw_add_oracle(resnet50_f64 slow 900 --executor ref --f64 resnet50_first_step)

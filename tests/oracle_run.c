@@ -1,13 +1,16 @@
 /*
  * oracle_run.c - trains what recorded reference runs say and compares every step.
  *
- *   oracle_run [--executor NAME] [--f64] [--threads N] [--print-recipe] [--print-steps] FILE…
+ *   oracle_run [--executor NAME] [--f64] [--sums float|double] [--threads N]
+ *              [--print-recipe] [--print-steps] FILE…
  *
  * A run file, plain or gzip, holds a recipe in JSON, the loss and gradient norm of each step and
  * the norm of each tensor at the end, with tolerances. The recipe is translated into ours and given
  * to the one trainer. One line a file: the worst errors as fractions of their tolerances. With
- * --f64 the tolerance is 1e-7 throughout. Exit status 1 when a file does not agree, 77 when the
- * images are not on this machine.
+ * --f64 the tolerance is 1e-7 throughout. Sums are in double unless said otherwise: a unit whose
+ * ReLU stands within rounding of zero goes one way or the other by the last bit, and a run of that
+ * kind leaves its path for good; chains of float additions lose three of those bits. Exit status 1
+ * when a file does not agree, 77 when the images are not on this machine.
  */
 #include "train/train.h"
 
@@ -23,7 +26,7 @@
 #define FILE_MOST     (64 << 20) /* bytes of a run file, unpacked */
 
 typedef struct settings {
-    const char *executor;
+    const char *executor, *sums;
     bool f64, print_recipe, print_steps;
     int threads;
 } settings;
@@ -172,8 +175,10 @@ static void translate(text *t, const json_t *recipe, const settings *s)
     add_data(t, json_object_get(recipe, "data"));
     add_optimizer(t, recipe);
     add_schedule(t, json_object_get(recipe, "scheduler"));
-    text_addf(t, "[train]\nexecutor = \"%s\"\nprecision = \"%s\"\nfrozen_norm = \"%s\"\n",
-              s->executor, s->f64 ? "f64" : "f32", norm ? norm : "eval");
+    text_addf(t,
+              "[train]\nexecutor = \"%s\"\nsums = \"%s\"\n"
+              "precision = \"%s\"\nfrozen_norm = \"%s\"\n",
+              s->executor, s->sums, s->f64 ? "f64" : "f32", norm ? norm : "eval");
     for (size_t i = 0; i < json_array_size(phases); i++)
         add_phase(t, json_array_get(phases, i));
 }
@@ -405,7 +410,8 @@ static bool run_file(const char *path, const settings *s)
 
 static int usage(void)
 {
-    (void)fprintf(stderr, "usage: oracle_run [--executor NAME] [--f64] [--threads N] "
+    (void)fprintf(stderr, "usage: oracle_run [--executor NAME] [--f64] [--sums float|double] "
+                          "[--threads N] "
                           "[--print-recipe] [--print-steps] FILE...\n");
     return 64;
 }
@@ -425,7 +431,7 @@ static bool images_missing(void)
 
 int main(int argc, char **argv)
 {
-    settings s = {.executor = "auto", .threads = 1};
+    settings s = {.executor = "auto", .sums = "double", .threads = 1};
     int bad = 0, files = 0;
 
     if (argc > 1 && images_missing())
@@ -439,6 +445,8 @@ int main(int argc, char **argv)
             s.print_steps = true;
         else if (strcmp(argv[i], "--executor") == 0 && i + 1 < argc)
             s.executor = argv[++i];
+        else if (strcmp(argv[i], "--sums") == 0 && i + 1 < argc)
+            s.sums = argv[++i];
         else if (strcmp(argv[i], "--threads") == 0 && i + 1 < argc)
             s.threads = atoi(argv[++i]);
         else if (argv[i][0] == '-')

@@ -205,6 +205,8 @@ static bool dnn_supports(const exec *e, const plan *p, const plan_step *step)
     if (!is_dense(p, step))
         return (step->wrt == 0 ? fast->forward : fast->backward) != NULL &&
                (is_norm(step) || step->op == OP_LINEAR || adds_nowhere(p, step));
+    if (e->double_sums)
+        return false;
     exec_step_shapes(&c, p, step);
     return weight_is_param(p, step) && find_kernels(kernel, e, &c, step->op);
 }

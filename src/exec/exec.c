@@ -60,6 +60,11 @@ done:
     return status;
 }
 
+void exec_set_sums(exec *e, bool in_double)
+{
+    e->double_sums = in_double;
+}
+
 void exec_close(exec *e)
 {
     if (!e)

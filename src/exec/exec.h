@@ -42,6 +42,13 @@ const char *const *exec_names(size_t *n);
 thaw_status exec_open(exec **out, const exec_ops *ops, params *p, int threads) THAW_MUST_USE;
 void exec_close(exec *e);
 
+/*
+ * Whether convolutions and matrix products are summed in double, whatever that costs; ref always
+ * does. A product of two floats is exact in double, so such a sum is rounded once. To be said before plans are compiled for
+ * this executor.
+ */
+void exec_set_sums(exec *e, bool in_double);
+
 /* For plan_request.scratch: user is the exec. */
 size_t exec_scratch(const void *e, const plan *p, const plan_step *step);
 
@@ -94,6 +101,7 @@ struct exec {
     const exec_ops *ops;
     params *params;
     int threads;
+    bool double_sums;
     char *arena; /* moves when its size changes: keep no pointers into it */
     size_t arena_bytes;
     exec_session *awake; /* all of them, linked by next */

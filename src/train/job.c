@@ -359,6 +359,8 @@ thaw_status job_open(job **out, const thaw_recipe *recipe, const thaw_run_option
     THAW_TRY(job_schedule(&j->schedule, recipe, j->model->tree, j->train ? j->train->n : 1));
     if (needs & JOB_EXEC)
         THAW_TRY(exec_open(&j->exec, ops, j->params, j->threads));
+    if (j->exec)
+        exec_set_sums(j->exec, recipe->double_sums);
     *out = j;
     j = NULL;
 done:

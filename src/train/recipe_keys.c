@@ -69,6 +69,13 @@ static const char *executors(size_t i)
     return i <= n ? name[i - 1] : NULL;
 }
 
+static const char *sums(size_t i)
+{
+    static const char *const name[] = {"float", "double"};
+
+    return i < THAW_COUNT(name) ? name[i] : NULL;
+}
+
 /* ----------------------------------------------------------------------------------------------
  * defaults that depend on other keys */
 
@@ -504,6 +511,8 @@ static const recipe_key table[] = {
      .set = set_precision, .help = "number type of weights and activations"},
     {"train", "executor", KEY_CHOICE, .choice = executors, .standard = "'auto'",
      .set = set_executor, .help = "what computes; dnn is fast, ref is the plain reference"},
+    {"train", "sums", KEY_CHOICE, .choice = sums, .standard = "'float'", RECIPE(double_sums),
+     .help = "how products are added up; double: rounded once, as on ref, several times slower"},
     {"train", "frozen_norm", KEY_CHOICE, .choice = frozen_norms, .standard = "'eval'",
      RECIPE(frozen_norm_eval),
      .help = "norms whose parameters are all frozen; train: their statistics go on moving"},

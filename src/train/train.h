@@ -165,6 +165,7 @@ struct thaw_recipe {
 
     dtype real; /* train.precision: f32, f64 */
     const exec_ops *executor;
+    bool double_sums; /* train.sums */
     bool frozen_norm_eval;
     int64_t eval_every; /* epochs; 0: only at the ends of phases */
     bool eval_at_start;
