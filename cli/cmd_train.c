@@ -142,6 +142,8 @@ int cmd_resume(const cli_args *args)
     progress_init(&p, args);
     watch_signals();
     options.run = args->operand[0];
+    options.sets = args->sets;
+    options.n_sets = args->n_sets;
     options.on_event = progress_event;
     options.user = &p;
     options.stop = &stop_requested;

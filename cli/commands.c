@@ -27,11 +27,19 @@ const cli_command cli_commands[] = {
      "\n"
      "Ctrl-C and SIGTERM stop after the current step and save; the exit code is then 75 and\n"
      "`thaw resume` goes on. A second Ctrl-C leaves at once.\n"},
-    {"resume", "RUN", 1, 1, OPTION_JSON | OPTION_QUIET | HOW, cmd_resume,
+    {"resume", "RUN", 1, 1, OPTION_SET | OPTION_JSON | OPTION_QUIET | HOW, cmd_resume,
      "go on with a run that was stopped or killed",
      "Goes on from the newest checkpoint of the folder RUN that verifies, with the run's own "
      "recipe,\n"
-     "as if nothing had happened.\n"},
+     "as if nothing had happened.\n"
+     "\n"
+     "RUN/recipe.toml may have been edited, and --set changes it for good: phases that have not\n"
+     "begun, the length of the present one, what is evaluated and saved when. Each change is "
+     "named;\n"
+     "one of what steps already made depended on is refused (exit code 78), and so are other "
+     "data.\n"
+     "Another number of threads or another version of thaw is allowed: results may then differ in\n"
+     "the last bits.\n"},
     {"eval", "[PATH]", 0, 1, OPTION_RECIPE | OPTION_SET | OPTION_SPLIT | OPTION_JSON | HOW,
      cmd_eval, "measure loss and accuracy on one split of the data",
      "PATH is a run folder (its best weights), a checkpoint folder or a model folder; without it "

@@ -121,6 +121,8 @@ set(THAW_REST_SOURCES
     src/train/recipe_set.c
     src/train/recipe_stage.c
     src/train/record.c
+    src/train/resume_check.c
+    src/train/resume_origin.c
     src/train/run_state.c
     src/train/showview.c
     src/train/toml.c
@@ -256,6 +258,7 @@ set(THAW_UNIT_TESTS
     train/test_planview
     train/test_recipe
     train/test_recipe_check
+    train/test_resume_check
     train/test_run_state
     train/test_showview
     train/test_toml
@@ -269,6 +272,7 @@ set(THAW_SCRIPT_TESTS
     layers/install
     layers/layers
     layers/mutants
+    cli/changes
     cli/edit
     cli/errors
     cli/examples

@@ -137,6 +137,9 @@ typedef struct thaw_run_options {
     const thaw_source *source; /* NULL: the recipe's data */
     thaw_event_fn *on_event;   /* may be NULL */
     void *user;
+    const char *const *sets; /* thaw_resume: overrides, as for thaw_recipe_load; the run's recipe
+                                keeps them */
+    int n_sets;
     const volatile int
         *stop; /* set to non-zero by a signal handler to save and stop; may be NULL */
 } thaw_run_options;
@@ -153,8 +156,15 @@ typedef struct thaw_run_options {
 THAW_API THAW_MUST_USE thaw_status thaw_train(const thaw_recipe *recipe,
                                               const thaw_run_options *options);
 
-/* Go on from the newest checkpoint of options->run that verifies, with the run's own recipe, as if
- * nothing had happened. */
+/*
+ * Go on from the newest checkpoint of options->run that verifies, with the run's own recipe, as if
+ * nothing had happened.
+ *
+ * The recipe, the data and the program are compared with those of the checkpoint. What only steps
+ * to come depend on may have changed (later phases, the length of the present one, what is saved
+ * when, another thread count), and a note says so. THAW_E_MISMATCH names what may not, one line
+ * each.
+ */
 THAW_API THAW_MUST_USE thaw_status thaw_resume(const thaw_run_options *options);
 
 /* Result of an evaluation. */

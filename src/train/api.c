@@ -147,7 +147,7 @@ thaw_status thaw_resume(const thaw_run_options *options)
         goto done;
     }
     THAW_TRY(ckpt_lock(&folder.lock, options->run));
-    THAW_TRY(thaw_recipe_load(&recipe, folder.recipe, NULL, 0));
+    THAW_TRY(thaw_recipe_load(&recipe, folder.recipe, options->sets, options->n_sets));
     THAW_TRY(newest_checkpoint(&checkpoint, &notes, &folder));
     THAW_TRY(job_open(&j, recipe, options, checkpoint, JOB_DATA | JOB_EXEC));
     THAW_TRY(trainer_create(&t, j));
@@ -158,6 +158,9 @@ thaw_status thaw_resume(const thaw_run_options *options)
     } else {
         text_add(&t->note, "the run has no checkpoint yet: it starts from the beginning\n");
     }
+    if (options->n_sets > 0)
+        THAW_TRY(os_replace_file(options->run, "recipe.toml", recipe->resolved,
+                                 strlen(recipe->resolved)));
     THAW_TRY(open_events(t, options->run));
     THAW_TRY(trainer_run(t));
 done:

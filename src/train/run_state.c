@@ -101,15 +101,8 @@ static void print_own_updates(text *out, const params *p)
 
 static void print_state(text *out, const trainer *t)
 {
-    text_addf(out, "{\n  \"format\": %d,\n  \"thaw\": \"%s\",\n  \"kernels\": ", STATE_FORMAT,
-              thaw_version());
-    text_add_json_string(out, thaw_kernels());
-    text_addf(out, ",\n  \"threads\": %d,\n  \"executor\": \"%s\",\n", t->job->threads,
-              t->job->recipe->executor->name);
-    text_addf(out, "  \"data\": \"%016llx\",\n", (unsigned long long)t->job->train->digest);
-    text_add(out, "  \"optimizer\": ");
-    text_add_json_string(out, t->job->recipe->rule->name);
-    text_add(out, ",\n");
+    text_addf(out, "{\n  \"format\": %d,\n", STATE_FORMAT);
+    origin_print(out, t);
     text_addf(out, "  \"samples\": %lld,\n  \"edits\": ", (long long)t->job->train->n);
     record_print_edits(out, t->record);
     text_add(out, ",\n");
@@ -300,8 +293,7 @@ static thaw_status parse_fired(run_state *s, const json_t *fired, const char *pa
     return THAW_OK;
 }
 
-static thaw_status parse_progress(run_state *out, const json_t *root, const dataset *d,
-                                  const char *path)
+static thaw_status parse_progress(run_state *out, const json_t *root, const char *path)
 {
     const json_t *progress = json_object_get(root, "progress");
     run_state s = RUN_STATE_INIT;
@@ -310,7 +302,7 @@ static thaw_status parse_progress(run_state *out, const json_t *root, const data
     for (size_t i = 0; i < THAW_COUNT(number_table); i++)
         THAW_TRY(parse_number(&s, progress, &number_table[i], path));
     THAW_TRY(parse_fired(&s, json_object_get(progress, "fired"), path));
-    if (s.iteration < 0 || s.epoch < 0 || s.index < 0 || s.index >= d->n || s.events_bytes < 0) {
+    if (s.iteration < 0 || s.epoch < 0 || s.index < 0 || s.events_bytes < 0) {
         status = bad_state(path, "its progress is out of range");
         goto done;
     }
@@ -322,41 +314,17 @@ done:
     return status;
 }
 
-static thaw_status check_origin(const trainer *t, const json_t *root, const char *path)
+/* Its place in the data, once these are known to be the same. */
+static thaw_status check_position(const run_state *s, const dataset *d, const char *path)
 {
-    const json_t *data = json_object_get(root, "data"), *rule = json_object_get(root, "optimizer");
-    char digest[17];
-
-    if (json_integer_value(json_object_get(root, "format")) != STATE_FORMAT)
-        return bad_state(path, "its format is not 1, the one this version reads");
-    (void)snprintf(digest, sizeof digest, "%016llx", (unsigned long long)t->job->train->digest);
-    if (!json_is_string(data) || strcmp(json_string_value(data), digest) != 0)
-        return thaw_fail(THAW_E_MISMATCH,
-                         "the training data has changed since '%s' was made (digest %s, now %s); "
-                         "put the old data "
-                         "back or start a new run",
-                         path, json_is_string(data) ? json_string_value(data) : "none", digest);
-    if (!json_is_string(rule) || strcmp(json_string_value(rule), t->job->recipe->rule->name) != 0)
-        return thaw_fail(
-            THAW_E_MISMATCH, "'%s' has the state of optimizer '%s', but the recipe says '%s'", path,
-            json_is_string(rule) ? json_string_value(rule) : "?", t->job->recipe->rule->name);
-    return THAW_OK;
+    return s->index < d->n ? THAW_OK : bad_state(path, "its progress is out of range");
 }
 
-/* Changes that are allowed but may change bits. */
-static void note_differences(trainer *t, const json_t *root)
+static thaw_status check_format(const json_t *root, const char *path)
 {
-    const json_t *kernels = json_object_get(root, "kernels");
-    const int64_t threads = json_integer_value(json_object_get(root, "threads"));
-
-    if (threads != t->job->threads)
-        text_addf(&t->note,
-                  "resumed with %d threads instead of %lld: results may differ in the last bits\n",
-                  t->job->threads, (long long)threads);
-    if (json_is_string(kernels) && strcmp(json_string_value(kernels), thaw_kernels()) != 0)
-        text_addf(&t->note,
-                  "resumed with kernels of %s instead of %s: results may differ in the last bits\n",
-                  thaw_kernels(), json_string_value(kernels));
+    if (json_integer_value(json_object_get(root, "format")) != STATE_FORMAT)
+        return bad_state(path, "its format is not 1, the one this version reads");
+    return THAW_OK;
 }
 
 /* The file that has the state of a parameter; NULL: none has. Parked state lies apart. */
@@ -483,11 +451,12 @@ thaw_status state_load(trainer *t, const char *checkpoint)
     if (!state_path)
         return thaw_fail(THAW_E_NOMEM, "out of memory for the paths of a checkpoint");
     THAW_TRY(read_state(&root, state_path));
-    THAW_TRY(check_origin(t, root, state_path));
-    THAW_TRY(parse_progress(&t->state, root, t->job->train, state_path));
+    THAW_TRY(check_format(root, state_path));
+    THAW_TRY(parse_progress(&t->state, root, state_path));
+    THAW_TRY(resume_check(t, root, checkpoint));
+    THAW_TRY(check_position(&t->state, t->job->train, state_path));
     THAW_TRY(take_up_edits(t, checkpoint));
     THAW_TRY(take_up_settings(t));
-    note_differences(t, root);
     THAW_TRY(load_moments(t, json_object_get(root, "own_updates"), checkpoint));
     THAW_TRY(phase_best_load(t, checkpoint));
     THAW_TRY(loader_seek(t->loader, t->state.epoch, t->state.index));

@@ -548,6 +548,27 @@ thaw_status state_save(trainer *t) THAW_MUST_USE;
 thaw_status state_load(trainer *t, const char *checkpoint) THAW_MUST_USE;
 thaw_status state_save_best(trainer *t) THAW_MUST_USE;
 
+/*
+ * What a checkpoint was made from and what goes on from it (resume_check.c). Every difference is
+ * named: refused ones end in THAW_E_MISMATCH with a line each, allowed ones go to t->note. The
+ * progress of t is the checkpoint's by then.
+ */
+struct json_t;
+thaw_status resume_check(trainer *t, const struct json_t *state,
+                         const char *checkpoint) THAW_MUST_USE;
+
+/* resume_origin.c: program and data as members of state.json; what differs in them. */
+typedef struct resume_findings {
+    text refused, allowed; /* lines */
+    int n_refused;
+    bool no_memory;
+} resume_findings;
+void resume_refuse(resume_findings *f, const char *format, ...) THAW_PRINTF(2, 3);
+void resume_allow(resume_findings *f, const char *format, ...) THAW_PRINTF(2, 3);
+void origin_print(text *out, const trainer *t);
+void resume_compare_origin(resume_findings *f, const trainer *t, const struct json_t *state,
+                           const char *checkpoint);
+
 /* Views of a recipe. */
 thaw_status plan_view(text *out, job *j, bool steps, bool json) THAW_MUST_USE;
 
