@@ -64,6 +64,9 @@ set(THAW_REST_SOURCES
     src/ckpt/lock.c
     src/ckpt/manifest.c
     src/ckpt/mark.c
+    src/ckpt/pickle.c
+    src/ckpt/pickle_tree.c
+    src/ckpt/pth.c
     src/ckpt/retain.c
     src/ckpt/safetensors.c
     src/ckpt/safetensors_write.c
@@ -71,6 +74,7 @@ set(THAW_REST_SOURCES
     src/ckpt/sha256.c
     src/ckpt/st_index.c
     src/ckpt/verify.c
+    src/ckpt/zip.c
     src/plan/compile.c
     src/plan/cut.c
     src/plan/dump.c
@@ -217,6 +221,8 @@ set(THAW_UNIT_TESTS
     ckpt/test_manifest
     ckpt/test_mark
     ckpt/test_powerloss
+    ckpt/test_pickle
+    ckpt/test_pth
     ckpt/test_retain
     ckpt/test_safetensors
     ckpt/test_safetensors_write
@@ -224,6 +230,7 @@ set(THAW_UNIT_TESTS
     ckpt/test_sha256
     ckpt/test_st_index
     ckpt/test_verify
+    ckpt/test_zip
     plan/test_compile
     plan/test_cut
     plan/test_dump
@@ -285,7 +292,9 @@ set(THAW_FUZZERS
     tests/fuzz/fuzz_idx.c
     tests/fuzz/fuzz_manifest.c
     tests/fuzz/fuzz_pattern.c
+    tests/fuzz/fuzz_pickle.c
     tests/fuzz/fuzz_policy.c
+    tests/fuzz/fuzz_pth.c
     tests/fuzz/fuzz_recipe.c
     tests/fuzz/fuzz_safetensors.c
     tests/fuzz/fuzz_st_index.c

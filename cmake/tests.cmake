@@ -111,3 +111,19 @@ foreach(script ${THAW_SCRIPT_TESTS})
         "CC=${CMAKE_C_COMPILER}" "CXX=${CMAKE_CXX_COMPILER}"
         "SANITIZE=$<$<CONFIG:Asan>:-fsanitize=address,undefined>")
 endforeach()
+
+# Where PyTorch is, its files as it writes them now are read, too.
+find_program(THAW_TORCH_PYTHON NAMES python3 PATHS /usr/bin NO_DEFAULT_PATH)
+if(THAW_TORCH_PYTHON)
+    execute_process(COMMAND ${THAW_TORCH_PYTHON} -c "import torch"
+        RESULT_VARIABLE no_torch OUTPUT_QUIET ERROR_QUIET)
+    if(no_torch EQUAL 0)
+        thaw_add_test(peer/write_pth ${THAW_TORCH_PYTHON}
+            ${PROJECT_SOURCE_DIR}/tests/ckpt/record_torch.py ${PROJECT_BINARY_DIR}/torch-files)
+        thaw_add_test(peer/read_pth ${PROJECT_BINARY_DIR}/tests/test_pth)
+        set_tests_properties(peer/write_pth PROPERTIES FIXTURES_SETUP torch_files)
+        set_tests_properties(peer/read_pth PROPERTIES FIXTURES_REQUIRED torch_files)
+        set_property(TEST peer/read_pth APPEND PROPERTY ENVIRONMENT
+            "THAW_TORCH_FILES=${PROJECT_BINARY_DIR}/torch-files")
+    endif()
+endif()

@@ -49,12 +49,6 @@ static thaw_status make_shards(bundle *b, int n)
     return b->shard ? THAW_OK : out_of_memory(b->path);
 }
 
-static thaw_status open_one(bundle *b)
-{
-    THAW_CHECK(make_shards(b, 1));
-    return add_shard(b, b->path);
-}
-
 static int find_entry(const st_index *x, const char *name)
 {
     int low = 0, high = x->n;
@@ -132,6 +126,51 @@ done:
 }
 
 /* ----------------------------------------------------------------------------------------------
+ * one file */
+
+/* Does it begin as files of torch.save do? Anything else is for the reader of safetensors to judge.
+ */
+static thaw_status is_pth(bool *out, const char *path)
+{
+    char start[4] = "";
+    int64_t size = 0;
+    int fd = -1;
+    thaw_status status;
+
+    THAW_TRY(os_open_file(&fd, &size, path));
+    THAW_TRY(os_pread_all(fd, start, (size_t)THAW_MIN(size, (int64_t)sizeof start), 0, path));
+    *out = memcmp(start, "PK\3\4", 4) == 0 || memcmp(start, "\x80\x02\x8A\x0A", 4) == 0;
+done:
+    os_close(fd);
+    return status;
+}
+
+static thaw_status open_pth(bundle *b)
+{
+    THAW_CHECK(pth_open(&b->pth, b->path));
+    b->entry = thaw__new((size_t)b->pth->n, sizeof *b->entry);
+    if (!b->entry)
+        return out_of_memory(b->path);
+    for (int i = 0; i < b->pth->n; i++)
+        b->entry[b->n++] = (bundle_entry){.name = b->pth->tensor[i].name,
+                                          .dtype = b->pth->tensor[i].dtype,
+                                          .shape = b->pth->tensor[i].shape,
+                                          .number = i};
+    return THAW_OK;
+}
+
+static thaw_status open_one(bundle *b)
+{
+    bool pth = false;
+
+    THAW_CHECK(is_pth(&pth, b->path));
+    if (pth)
+        return open_pth(b);
+    THAW_CHECK(make_shards(b, 1));
+    return add_shard(b, b->path);
+}
+
+/* ----------------------------------------------------------------------------------------------
  * folders */
 
 /* What a folder may hold, in the order in which it is looked for. */
@@ -141,6 +180,7 @@ static const struct {
 } folder_files[] = {
     {ONE_FILE, NULL},
     {INDEX_FILE, open_index},
+    {"pytorch_model.bin", NULL},
 };
 
 static thaw_status keep_path(bundle *b, const char *path)
@@ -174,6 +214,16 @@ static int by_name(const void *a, const void *b)
     return strcmp(x->name, y->name);
 }
 
+/* Only torch's files can have one name twice and still open. */
+static thaw_status check_names(const bundle *b)
+{
+    for (int i = 1; i < b->n; i++)
+        if (by_name(&b->entry[i - 1], &b->entry[i]) == 0)
+            return thaw_fail(THAW_E_DATA, "'%s': tensor '%s' is given twice", b->path,
+                             b->entry[i].name);
+    return THAW_OK;
+}
+
 thaw_status bundle_open(bundle **out, const char *path)
 {
     bundle *b = thaw__new(1, sizeof *b);
@@ -186,6 +236,7 @@ thaw_status bundle_open(bundle **out, const char *path)
     THAW_TRY(os_kind_of(path) == OS_FOLDER ? open_folder(b, path) : open_one(b));
     if (b->n > 0)
         qsort(b->entry, (size_t)b->n, sizeof *b->entry, by_name);
+    THAW_TRY(check_names(b));
     *out = b;
     b = NULL;
 done:
@@ -199,6 +250,7 @@ void bundle_close(bundle *b)
         return;
     for (int i = 0; i < b->n_shards; i++)
         st_close(b->shard[i]);
+    pth_close(b->pth);
     thaw__free(b->shard);
     thaw__free(b->entry);
     region_destroy(b->region);
@@ -214,7 +266,10 @@ const bundle_entry *bundle_find(const bundle *b, const char *name)
 
 thaw_status bundle_read(void *dst, dtype to, const bundle *b, const bundle_entry *e)
 {
-    const st_file *f = b->shard[e->file];
+    const st_file *f;
 
+    if (b->pth)
+        return pth_read(dst, to, b->pth, &b->pth->tensor[e->number]);
+    f = b->shard[e->file];
     return st_read(dst, to, f, &f->entry[e->number]);
 }

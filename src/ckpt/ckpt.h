@@ -94,16 +94,18 @@ typedef struct bundle {
     int n;
     st_file **shard; /* safetensors files */
     int n_shards;
+    struct pth_file *pth; /* or one file of torch.save */
     thaw_region *region;
 } bundle;
 
 /*
- * Open what holds a network's tensors: a safetensors file, or a folder with model.safetensors or
- * with model.safetensors.index.json and its shards. Every shard is opened and checked; each tensor
+ * Open what holds a network's tensors: a safetensors file, a file of torch.save, or a folder with
+ * model.safetensors, with model.safetensors.index.json and its shards, or with pytorch_model.bin.
+ * Every shard is opened and checked; each tensor
  * must lie in the shard the index names, and the index must name every tensor.
  *
- * Errors name file and tensor: those of st_open and st_index_parse; THAW_E_MISSING for a folder
- * without weights.
+ * Errors name file and tensor: those of st_open, pth_open and st_index_parse; THAW_E_MISSING for a
+ * folder without weights.
  */
 thaw_status bundle_open(bundle **out, const char *path) THAW_MUST_USE;
 void bundle_close(bundle *b);
@@ -227,6 +229,130 @@ void mark_add(mark *m, const void *data, size_t n);
 void mark_end(char out[17], const mark *m);
 
 /* ----------------------------------------------------------------------------------------------
+ * files of torch.save: zip archives, pickles, and both together
+ */
+
+/* Where an entry's bytes lie in the archive: entries are stored as they are. */
+typedef struct zip_entry {
+    const char *name;
+    size_t begin, bytes;
+} zip_entry;
+
+typedef struct zip_file {
+    zip_entry *entry; /* sorted by name, each once */
+    int n;
+    thaw_region *region;
+} zip_file;
+
+/*
+ * The directory of a zip archive of `size` bytes, open as fd, with or without zip64 records. Only
+ * what torch.save writes: one disk, nothing encrypted, every entry stored and not compressed, no
+ * comment. Names are relative paths of plain components. Entries lie before the directory and do
+ * not overlap, and each one's own header agrees with the directory.
+ *
+ * Errors, without the file's name: THAW_E_DATA, THAW_E_SUPPORT for other kinds of archives,
+ * THAW_E_LIMIT.
+ */
+thaw_status zip_read(zip_file **out, int fd, int64_t size) THAW_MUST_USE;
+void zip_destroy(zip_file *z);
+const zip_entry *zip_find(const zip_file *z, const char *name); /* NULL: none */
+
+/*
+ * A pickle as data. What it calls is looked up in a table of functions that make tensors and
+ * dictionaries; nothing is ever imported or run, and anything else is refused by its name.
+ */
+typedef enum pickle_kind {
+    PICKLE_NONE,
+    PICKLE_BOOL,
+    PICKLE_INTEGER,
+    PICKLE_REAL,
+    PICKLE_TEXT,  /* also bytes */
+    PICKLE_TUPLE, /* items */
+    PICKLE_LIST,
+    PICKLE_DICT,   /* items: key, value, key, value … */
+    PICKLE_GLOBAL, /* number: row of the table of globals */
+    PICKLE_STORAGE,
+    PICKLE_TENSOR, /* items: storage, offset, shape, strides */
+    PICKLE_OPAQUE, /* known, and of no use here */
+    PICKLE_MARK,   /* on the stack only */
+} pickle_kind;
+
+typedef struct pickle_value {
+    uint8_t kind, dtype; /* of storages */
+    bool open;           /* being looked at: for finding cycles */
+    bool done;
+    uint32_t n;           /* items, or bytes of text */
+    uint32_t first, last; /* cells of the items; storages: value of the key */
+    union {
+        int64_t number; /* also of storages: elements */
+        double real;
+        const char *text; /* in the pickle itself; no NUL at its end */
+    };
+} pickle_value;
+
+/* Items of a value are a list of cells; 0 ends it. */
+typedef struct pickle_cell {
+    uint32_t value, next;
+} pickle_cell;
+
+typedef struct pickle {
+    pickle_value *value;
+    size_t n_values, cap_values;
+    pickle_cell *cell; /* cell 0 is not used */
+    size_t n_cells, cap_cells;
+    uint32_t root;
+} pickle;
+
+/*
+ * Read one pickle of protocol 2 to 5 from n bytes, which must outlive it. used: its length, so that
+ * what follows can be read. Steps, values and depth are limited, so that hostile bytes cost at most
+ * some tens of MiB; a structure that contains itself is refused.
+ *
+ * Errors name byte and cause: THAW_E_DATA, THAW_E_SUPPORT for what is not allowed, THAW_E_LIMIT.
+ */
+thaw_status pickle_read(pickle **out, size_t *used, const char *data, size_t n) THAW_MUST_USE;
+void pickle_destroy(pickle *p);
+
+/* Item i of a value, from 0; NULL: there is none. */
+const pickle_value *pickle_item(const pickle *p, const pickle_value *v, uint32_t i);
+/* The value of a text key of a dictionary; NULL: none. The last one of several counts. */
+const pickle_value *pickle_get(const pickle *p, const pickle_value *dict, const char *key);
+bool pickle_is_text(const pickle_value *v, const char *text);
+thaw_status pickle_check_acyclic(pickle *p) THAW_MUST_USE; /* for pickle_read */
+
+/* A tensor of a state dict: a view of a storage. */
+typedef struct pth_tensor {
+    const char *name;
+    dtype dtype;
+    shape shape;
+    int64_t stride[SHAPE_MAX_RANK]; /* in elements */
+    size_t begin;                   /* of its first element, from the start of the file */
+    bool dense;                     /* row-major without gaps */
+} pth_tensor;
+
+typedef struct pth_file {
+    char *path;
+    int fd;
+    pth_tensor *tensor;
+    int n;
+    const char *taken_from; /* key of the checkpoint that held the state dict; NULL: it was all */
+    thaw_region *region;
+} pth_file;
+
+/*
+ * Open a state dict as torch.save writes it, in a zip archive or in the form before that. A
+ * training checkpoint may hold it under a key ("state_dict", "model", …; averaged weights first).
+ * A prefix that all names share because the network was wrapped ("module.") is taken off. Storages
+ * may be shared between tensors; a view must lie in its storage and not be larger than it.
+ *
+ * Errors name the file: those of zip_read and pickle_read, THAW_E_SUPPORT for what is no state
+ * dict.
+ */
+thaw_status pth_open(pth_file **out, const char *path) THAW_MUST_USE;
+void pth_close(pth_file *f);
+thaw_status pth_read(void *dst, dtype to, const pth_file *f, const pth_tensor *t) THAW_MUST_USE;
+
+/* ----------------------------------------------------------------------------------------------
  * for the files of this layer: manifests */
 
 #define MANIFEST_NAME    "MANIFEST.json"
@@ -269,6 +395,11 @@ bool ckpt_name_valid(const char *name);
 /* "step-000123.edit-2"; and back, false for any other name. */
 void ckpt_name_of(char out[CKPT_NAME], ckpt_id id);
 bool ckpt_id_of(ckpt_id *out, const char *name);
+
+/* n elements of type `from` at byte `begin` of an open file, read into dst as elements of `to`.
+ * `name` is the file's. */
+thaw_status ckpt_read_range(void *dst, dtype to, int fd, size_t begin, size_t n, dtype from,
+                            const char *name) THAW_MUST_USE;
 
 /* Digest and mark of n bytes of an open file, read piece by piece; either may be NULL. */
 thaw_status ckpt_digest_range(char sha[65], char mark_out[17], int fd, size_t begin, size_t n,

@@ -440,32 +440,41 @@ const st_entry *st_find(const st_file *f, const char *name)
  * data */
 
 /* Piece by piece, so that converting needs no second copy of a large tensor. */
-static thaw_status read_converting(char *dst, dtype to, const st_file *f, const st_entry *e)
+static thaw_status read_converting(char *dst, dtype to, int fd, size_t begin, size_t bytes,
+                                   dtype from, const char *name)
 {
     thaw_status status = THAW_OK;
-    const size_t from_size = dtype_size(e->dtype), to_size = dtype_size(to);
-    const size_t piece = THAW_MIN(e->bytes, PIECE_BYTES);
+    const size_t from_size = dtype_size(from), to_size = dtype_size(to);
+    const size_t piece = THAW_MIN(bytes, PIECE_BYTES);
     char *buffer = thaw__alloc(piece);
 
     if (!buffer)
-        return thaw_fail(THAW_E_NOMEM, "out of memory reading tensor '%s'", e->name);
-    for (size_t at = 0; at < e->bytes; at += piece) {
-        const size_t n = THAW_MIN(piece, e->bytes - at);
+        return thaw_fail(THAW_E_NOMEM, "out of memory reading '%s'", name);
+    for (size_t at = 0; at < bytes; at += piece) {
+        const size_t n = THAW_MIN(piece, bytes - at);
 
-        THAW_TRY(os_pread_all(f->fd, buffer, n, (int64_t)(e->begin + at), f->path));
-        THAW_TRY(
-            tensor_convert(dst + at / from_size * to_size, to, buffer, e->dtype, n / from_size));
+        THAW_TRY(os_pread_all(fd, buffer, n, (int64_t)(begin + at), name));
+        THAW_TRY(tensor_convert(dst + at / from_size * to_size, to, buffer, from, n / from_size));
     }
 done:
     thaw__free(buffer);
     return status;
 }
 
+thaw_status ckpt_read_range(void *dst, dtype to, int fd, size_t begin, size_t n, dtype from,
+                            const char *name)
+{
+    const size_t bytes = n * dtype_size(from);
+
+    if (to == from)
+        return os_pread_all(fd, dst, bytes, (int64_t)begin, name);
+    return read_converting(dst, to, fd, begin, bytes, from, name);
+}
+
 thaw_status st_read(void *dst, dtype to, const st_file *f, const st_entry *e)
 {
-    const thaw_status status = to == e->dtype
-                                   ? os_pread_all(f->fd, dst, e->bytes, (int64_t)e->begin, f->path)
-                                   : read_converting(dst, to, f, e);
+    const thaw_status status = ckpt_read_range(dst, to, f->fd, e->begin,
+                                               e->bytes / dtype_size(e->dtype), e->dtype, f->path);
 
     return status == THAW_OK ? status : thaw_fail_context(status, "tensor '%s'", e->name);
 }

@@ -122,8 +122,10 @@ thaw_status weights_load(char **note, params *p, const model *m, const char *pat
 
     THAW_TRY(bundle_open(&file, path));
     x.file = file;
+    if (file->pth && file->pth->taken_from)
+        text_addf(&x.note, "taken from '%s'", file->pth->taken_from);
     if (new_head)
-        text_addf(&x.note, "the head '%s' starts anew", m->head);
+        text_addf(&x.note, "%sthe head '%s' starts anew", x.note.length ? "; " : "", m->head);
     for (int i = 0; i < m->n_tensors; i++)
         THAW_TRY(load_tensor(&x, p, i));
     if (x.n_problems > 0) {
