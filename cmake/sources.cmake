@@ -35,6 +35,7 @@ set(THAW_CORE_SOURCES
 
 # libthaw: all the rest.
 set(THAW_REST_SOURCES
+    src/base/json.c
     src/tensor/tensor.c
     src/graph/autodiff.c
     src/graph/flops.c
@@ -167,6 +168,7 @@ set(THAW_CLI_SOURCES
 
 # tests/NAME.c, one program each.
 set(THAW_UNIT_TESTS
+    base/test_json
     base/test_mem
     base/test_os
     base/test_processors
@@ -252,6 +254,7 @@ set(THAW_UNIT_TESTS
     exec/test_exec
     exec/test_ref
     train/test_api
+    train/test_bitrot
     train/test_diffview
     train/test_edit
     train/test_evaluate
@@ -289,6 +292,8 @@ set(THAW_SCRIPT_TESTS
 
 # Fuzz targets; the corpus of each is tests/fuzz/corpus/NAME/.
 set(THAW_FUZZERS
+    tests/fuzz/fuzz_config.c
+    tests/fuzz/fuzz_gunzip.c
     tests/fuzz/fuzz_idx.c
     tests/fuzz/fuzz_manifest.c
     tests/fuzz/fuzz_pattern.c
@@ -298,6 +303,7 @@ set(THAW_FUZZERS
     tests/fuzz/fuzz_recipe.c
     tests/fuzz/fuzz_safetensors.c
     tests/fuzz/fuzz_st_index.c
+    tests/fuzz/fuzz_state.c
     tests/fuzz/fuzz_toml.c)
 
 # Programs that compare recorded runs and vectors.

@@ -78,7 +78,11 @@ typedef struct thaw_allocator {
     void *user;
 } thaw_allocator;
 
-/* Install an allocator; NULL restores the default. The struct is copied. */
+/*
+ * Install an allocator; NULL restores the default. The struct is copied. The libraries that read
+ * JSON (jansson) and match patterns (PCRE2) use it, too. jansson knows one allocator for the whole
+ * process, so a program that itself holds jansson's values must not install one.
+ */
 THAW_API void thaw_set_allocator(const thaw_allocator *allocator);
 
 #ifdef __cplusplus

@@ -100,6 +100,9 @@ size_t thaw__mem_current(void);
 size_t thaw__mem_peak(void);
 void thaw__mem_peak_reset(void);
 
+/* Has the program installed an allocator? */
+bool thaw__mem_hooked(void);
+
 /* Largest resident memory of the whole process so far (VmHWM), libraries included; 0 when the
  * system does not tell. */
 uint64_t thaw__process_peak(void);
@@ -155,6 +158,15 @@ void text_add_short_double(text *t, double value); /* for people: at most 6 digi
  * cannot say. */
 void text_add_json_string(text *t, const char *s);
 void text_add_json_double(text *t, double value);
+
+/*
+ * A whole JSON text as jansson's tree; give it back with json_decref. Its memory comes from the
+ * hook where one is installed. No two keys of an object are equal. THAW_E_DATA "name:line:column:
+ * what", THAW_E_LIMIT when it holds too much.
+ */
+struct json_t;
+thaw_status json_parse(struct json_t **out, const char *data, size_t size,
+                       const char *name) THAW_MUST_USE;
 
 /* "1.2 MiB", "340 B" / "1,234,567" / "2 min 05 s" into a buffer of at least 32 bytes, which is
  * returned. */

@@ -38,6 +38,11 @@ void thaw_set_allocator(const thaw_allocator *allocator)
     hook = allocator ? *allocator : (thaw_allocator){default_alloc, default_release, NULL};
 }
 
+bool thaw__mem_hooked(void)
+{
+    return hook.alloc != default_alloc;
+}
+
 static void count_more(size_t size)
 {
     const size_t now = atomic_fetch_add(&current_bytes, size) + size;

@@ -36,7 +36,7 @@ typedef struct st_file {
 } st_file;
 
 /*
- * Open and check a safetensors file: 8-byte header length (at most 100 MB and the file), a JSON
+ * Open and check a safetensors file: 8-byte header length (at most 32 MiB and the file), a JSON
  * object without duplicate keys, known dtypes, products of axes that fit, offsets that tile the
  * data exactly in order without hole or overlap, nothing after it. Ranks over SHAPE_MAX_RANK are
  * refused. Data is read later, with pread.
@@ -356,7 +356,7 @@ thaw_status pth_read(void *dst, dtype to, const pth_file *f, const pth_tensor *t
  * for the files of this layer: manifests */
 
 #define MANIFEST_NAME    "MANIFEST.json"
-#define MANIFEST_LONGEST ((size_t)64 << 20)
+#define MANIFEST_LONGEST ((size_t)16 << 20)
 #define CKPT_NAME        64 /* longest name of a checkpoint's folder, with NUL */
 
 typedef struct manifest_tensor {

@@ -221,6 +221,7 @@ thaw_status byte_source_finish(byte_source *s) THAW_MUST_USE;
 /* What its bytes can be at most: the exact number of a plain file, the most that deflate can make
  * of a compressed one. Tells impossible sizes before memory is asked for. */
 uint64_t byte_source_most(const byte_source *s);
+bool byte_source_plain(const byte_source *s); /* so that number is exact */
 
 /* idx.c: one IDX file. Labels have height, width and channels 1. */
 typedef enum idx_kind { IDX_IMAGES, IDX_LABELS } idx_kind;

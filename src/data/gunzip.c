@@ -126,6 +126,11 @@ void byte_source_close(byte_source *s)
     thaw__free(s);
 }
 
+bool byte_source_plain(const byte_source *s)
+{
+    return !s->gzip;
+}
+
 uint64_t byte_source_most(const byte_source *s)
 {
     uint64_t most = (uint64_t)s->size;

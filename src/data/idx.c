@@ -13,6 +13,7 @@
 #define MOST_RANK    4
 #define TYPE_U8      0x08
 #define MAX_CHANNELS 4
+#define FIRST_ROOM   ((size_t)8 << 20) /* for what is compressed */
 
 static const struct {
     const char *noun, *axes;
@@ -111,23 +112,37 @@ static thaw_status check_sizes(size_t *out, const uint32_t *dim, int rank, const
     return THAW_OK;
 }
 
+/*
+ * Memory follows what is there, not what the header says: a few bytes of gzip may claim a thousand
+ * times as many.
+ */
 static thaw_status read_elements(uint8_t **out, byte_source *s, size_t bytes, const char *name)
 {
     thaw_status status = THAW_OK;
-    uint8_t *data = thaw__alloc(bytes);
-    size_t got = 0;
+    uint8_t *data = NULL;
+    size_t room = byte_source_plain(s) ? bytes : 0, have = 0, got;
 
-    if (!data) {
-        status = thaw_fail(THAW_E_NOMEM, "out of memory for the %zu bytes of '%s'", bytes, name);
-        goto done;
-    }
-    THAW_TRY(byte_source_read(&got, s, data, bytes));
-    if (got < bytes) {
-        status = thaw_fail(THAW_E_DATA,
-                           "'%s' is too short: its header says %zu bytes of elements follow, there "
-                           "are %zu; copy or download it again",
-                           name, bytes, got);
-        goto done;
+    while (have < bytes) {
+        uint8_t *grown;
+
+        room = THAW_MIN(bytes, THAW_MAX(2 * room, FIRST_ROOM));
+        grown = thaw__resize(data, room, 1);
+        if (!grown) {
+            status =
+                thaw_fail(THAW_E_NOMEM, "out of memory for the %zu bytes of '%s'", bytes, name);
+            goto done;
+        }
+        data = grown;
+        THAW_TRY(byte_source_read(&got, s, data + have, room - have));
+        have += got;
+        if (have < room) {
+            status =
+                thaw_fail(THAW_E_DATA,
+                          "'%s' is too short: its header says %zu bytes of elements follow, there "
+                          "are %zu; copy or download it again",
+                          name, bytes, have);
+            goto done;
+        }
     }
     THAW_TRY(byte_source_finish(s));
     *out = data;

@@ -135,12 +135,10 @@ static thaw_status read_config(model_config *c, const json_t *root, const char *
 thaw_status model_config_parse(model_config *out, const char *json, size_t size, const char *file)
 {
     model_config c = MODEL_CONFIG_INIT;
-    json_error_t error;
-    json_t *root = json_loadb(json, size, JSON_REJECT_DUPLICATES, &error);
+    json_t *root;
     thaw_status status;
 
-    if (!root)
-        return thaw_fail(THAW_E_DATA, "%s:%d:%d: %s", file, error.line, error.column, error.text);
+    THAW_CHECK(json_parse(&root, json, size, file));
     status = read_config(&c, root, file);
     json_decref(root);
     if (status == THAW_OK)

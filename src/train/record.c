@@ -11,7 +11,7 @@
 #include <math.h>
 #include <string.h>
 
-#define STATE_MOST   (64u << 20)        /* bytes of state.json */
+#define STATE_MOST   (16u << 20)        /* bytes of state.json */
 #define SAMPLES_MOST (INT64_C(1) << 48) /* so that sums with it cannot overflow */
 
 static const char *const edit_names[] = {
@@ -37,19 +37,17 @@ static thaw_status fail_memory(void)
 
 static thaw_status load_json(json_t **out, char **path, const char *checkpoint)
 {
-    json_error_t error;
     char *data = NULL;
     size_t size;
+    thaw_status status;
 
     *path = os_path(checkpoint, "state.json");
     if (!*path)
         return fail_memory();
     THAW_CHECK(os_read_file(&data, &size, *path, STATE_MOST));
-    *out = json_loadb(data, size, JSON_REJECT_DUPLICATES, &error);
+    status = json_parse(out, data, size, *path);
     thaw__free(data);
-    if (!*out)
-        return thaw_fail(THAW_E_CORRUPT, "'%s', line %d: %s", *path, error.line, error.text);
-    return THAW_OK;
+    return status == THAW_E_DATA ? THAW_E_CORRUPT : status;
 }
 
 static thaw_status read_fired(run_record *r, const json_t *list, const char *path)

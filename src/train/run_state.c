@@ -11,7 +11,7 @@
 #include <string.h>
 
 #define STATE_FORMAT 1
-#define STATE_MOST   (64u << 20) /* bytes of state.json */
+#define STATE_MOST   (16u << 20) /* bytes of state.json */
 
 /* Numbers of run_state that are kept, a row each. */
 enum number_type { NUMBER_INT, NUMBER_INT64, NUMBER_DOUBLE };
@@ -404,16 +404,14 @@ done:
 
 static thaw_status read_state(json_t **out, const char *path)
 {
-    json_error_t error;
     char *data = NULL;
     size_t size;
+    thaw_status status;
 
     THAW_CHECK(os_read_file(&data, &size, path, STATE_MOST));
-    *out = json_loadb(data, size, JSON_REJECT_DUPLICATES, &error);
+    status = json_parse(out, data, size, path);
     thaw__free(data);
-    if (!*out)
-        return thaw_fail(THAW_E_CORRUPT, "'%s', line %d: %s", path, error.line, error.text);
-    return THAW_OK;
+    return status == THAW_E_DATA ? THAW_E_CORRUPT : status;
 }
 
 /* Edits made by hand become part of the schedule, and of later checkpoints. */

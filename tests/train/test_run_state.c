@@ -254,7 +254,7 @@ static void test_refusals(void **state)
            "missing");
     refuse(*state, "\"fired\": [", "\"fired\": [3", THAW_E_CORRUPT, "malformed");
     refuse(*state, ": [1, false]", ": [1.5, false]", THAW_E_CORRUPT, "malformed");
-    refuse(*state, "{", "{{", THAW_E_CORRUPT, "line 1");
+    refuse(*state, "{", "{{", THAW_E_CORRUPT, "state.json:1:2: ");
 }
 
 /* The images have changed: no bit of the run would be what it was. */
