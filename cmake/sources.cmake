@@ -97,10 +97,14 @@ set(THAW_REST_SOURCES
     src/exec/dnn_exec.c
     src/exec/exec.c
     src/exec/fast.c
+    src/exec/fast_attention.c
     src/exec/fast_dense.c
+    src/exec/fast_gelu.c
+    src/exec/fast_gemm.c
     src/exec/fast_map.c
     src/exec/fast_norm.c
     src/exec/fast_pool.c
+    src/exec/fast_rows.c
     src/exec/ref.c
     src/exec/ref_f32.c
     src/exec/ref_f64.c
@@ -142,10 +146,14 @@ set(THAW_KERNEL_SOURCES
     src/data/colour.c
     src/data/resample.c
     src/exec/fast.c
+    src/exec/fast_attention.c
     src/exec/fast_dense.c
+    src/exec/fast_gelu.c
+    src/exec/fast_gemm.c
     src/exec/fast_map.c
     src/exec/fast_norm.c
     src/exec/fast_pool.c
+    src/exec/fast_rows.c
     src/exec/ref_f32.c
     src/exec/ref_f64.c
     src/optim/rules.c

@@ -189,11 +189,6 @@ static bool adds_nowhere(const plan *p, const plan_step *step)
     return true;
 }
 
-static bool is_norm(const plan_step *step)
-{
-    return step->op == OP_BATCH_NORM_TRAIN || step->op == OP_BATCH_NORM_INFER;
-}
-
 static bool dnn_supports(const exec *e, const plan *p, const plan_step *step)
 {
     const fast_kernel *const fast = &fast_kernels[step->op];
@@ -204,7 +199,7 @@ static bool dnn_supports(const exec *e, const plan *p, const plan_step *step)
         return false;
     if (!is_dense(p, step))
         return (step->wrt == 0 ? fast->forward : fast->backward) != NULL &&
-               (is_norm(step) || step->op == OP_LINEAR || adds_nowhere(p, step));
+               (fast->adds || adds_nowhere(p, step));
     if (e->double_sums)
         return false;
     exec_step_shapes(&c, p, step);
@@ -220,7 +215,7 @@ static size_t dnn_scratch(const exec *e, const plan *p, const plan_step *step)
 
     exec_step_shapes(&c, p, step);
     if (!is_dense(p, step))
-        return fast_kernels[step->op].scratch ? fast_kernels[step->op].scratch(&c) : 0;
+        return fast_kernels[step->op].scratch ? fast_kernels[step->op].scratch(&c, e->threads) : 0;
     if (find_kernels(kernel, e, &c, step->op))
         for (int role = 0; role < 3; role++)
             if (kernel[role])

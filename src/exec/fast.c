@@ -9,16 +9,22 @@
 
 const fast_kernel fast_kernels[OP_COUNT] = {
     [OP_BATCH_NORM_TRAIN] = {fast_batch_norm_train, fast_batch_norm_train_backward,
-                             fast_norm_scratch},
+                             fast_norm_scratch, true},
     [OP_BATCH_NORM_INFER] = {fast_batch_norm_infer, fast_batch_norm_infer_backward,
-                             fast_norm_scratch},
-    [OP_RELU] = {fast_relu, fast_relu_backward, NULL},
-    [OP_RELU6] = {fast_relu6, fast_relu6_backward, NULL},
-    [OP_ADD] = {fast_add, NULL, NULL},
-    [OP_MAX_POOL2D] = {fast_max_pool, fast_max_pool_backward, NULL},
-    [OP_AVG_POOL2D] = {fast_avg_pool, fast_avg_pool_backward, NULL},
-    [OP_LINEAR] = {fast_small_linear, fast_small_linear_backward, NULL},
-    [OP_GLOBAL_AVG_POOL] = {fast_global_pool, fast_global_pool_backward, NULL},
+                             fast_norm_scratch, true},
+    [OP_RELU] = {fast_relu, fast_relu_backward, NULL, false},
+    [OP_RELU6] = {fast_relu6, fast_relu6_backward, NULL, false},
+    [OP_ADD] = {fast_add, NULL, NULL, false},
+    [OP_MAX_POOL2D] = {fast_max_pool, fast_max_pool_backward, NULL, false},
+    [OP_AVG_POOL2D] = {fast_avg_pool, fast_avg_pool_backward, NULL, false},
+    [OP_LINEAR] = {fast_small_linear, fast_small_linear_backward, NULL, true},
+    [OP_GLOBAL_AVG_POOL] = {fast_global_pool, fast_global_pool_backward, NULL, false},
+    [OP_LAYER_NORM] = {fast_layer_norm, fast_layer_norm_backward, fast_row_norm_scratch, true},
+    [OP_RMS_NORM] = {fast_rms_norm, fast_rms_norm_backward, fast_row_norm_scratch, true},
+    [OP_GELU] = {fast_gelu, fast_gelu_backward, NULL, false},
+    [OP_ATTENTION] = {fast_attention, fast_attention_backward, fast_attention_scratch, false},
+    [OP_TOKENS] = {fast_tokens, fast_tokens_backward, NULL, true},
+    [OP_TOKEN] = {fast_token, fast_token_backward, NULL, false},
 };
 
 void fast_set_threads(int threads)

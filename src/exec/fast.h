@@ -50,8 +50,9 @@ typedef struct fast_call {
 
 typedef void fast_kernel_fn(const fast_call *c);
 typedef struct fast_kernel {
-    fast_kernel_fn *forward, *backward;    /* NULL: none, ref runs it */
-    size_t (*scratch)(const exec_call *c); /* bytes; NULL: none */
+    fast_kernel_fn *forward, *backward;                 /* NULL: none, ref runs it */
+    size_t (*scratch)(const exec_call *c, int threads); /* bytes; NULL: none */
+    bool adds; /* backward heeds `add`; else gradients that are added to are ref's */
 } fast_kernel;
 
 extern const fast_kernel fast_kernels[OP_COUNT];
@@ -62,16 +63,37 @@ fast_kernel_fn fast_batch_norm_infer, fast_batch_norm_infer_backward;
 fast_kernel_fn fast_max_pool, fast_max_pool_backward, fast_avg_pool, fast_avg_pool_backward;
 fast_kernel_fn fast_small_linear, fast_small_linear_backward;
 fast_kernel_fn fast_global_pool, fast_global_pool_backward;
+fast_kernel_fn fast_layer_norm, fast_layer_norm_backward, fast_rms_norm, fast_rms_norm_backward;
+fast_kernel_fn fast_gelu, fast_gelu_backward, fast_attention, fast_attention_backward;
+fast_kernel_fn fast_tokens, fast_tokens_backward, fast_token, fast_token_backward;
 
 /* Whether a linear step is so small, for one sample, that fast_small_linear does it. */
 bool fast_is_small_linear(const plan *p, const plan_step *step);
 
 /* Scratch for any batch norm on this shape, or for fast_column_sum, in bytes. */
-size_t fast_norm_scratch(const exec_call *c);
+size_t fast_norm_scratch(const exec_call *c, int threads);
+size_t fast_row_norm_scratch(const exec_call *c, int threads);
+size_t fast_attention_scratch(const exec_call *c, int threads);
 size_t fast_column_scratch(int64_t rows, int64_t columns);
 
 /* dst[j] = (add ? dst[j] : 0) + sum over i of src[i, j]. scratch: fast_column_scratch. */
 void fast_column_sum(float *dst, const float *src, int64_t rows, int64_t columns, bool add,
                      void *scratch, int threads);
+
+/*
+ * dst = (add ? dst : 0) + a b for small matrices: dst [rows, columns], a [rows, terms], b [terms,
+ * columns]. Each has the distance between its rows; a's terms have one too, so a may be a
+ * transpose. rows and columns are multiples of the two numbers below. On the calling thread.
+ */
+#define FAST_PRODUCT_ROWS    8
+#define FAST_PRODUCT_COLUMNS 16
+typedef struct fast_product {
+    float *dst;
+    const float *a, *b;
+    int64_t rows, columns, terms;
+    int64_t dst_row, a_row, a_term, b_row;
+    bool add;
+} fast_product;
+void fast_multiply(const fast_product *p);
 
 #endif

@@ -379,10 +379,11 @@ static cut cut_of(const exec_call *c)
     return cut_rows((int64_t)dst->elements / C, C);
 }
 
-size_t fast_norm_scratch(const exec_call *c)
+size_t fast_norm_scratch(const exec_call *c, int threads)
 {
     const cut k = cut_of(c);
 
+    (void)threads;
     return fast_column_scratch(k.rows, k.C);
 }
 

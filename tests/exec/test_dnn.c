@@ -220,7 +220,7 @@ static void norm_run_fast(norm_problem *p, int threads)
 {
     fast_call c = {.op = p->forward, .threads = threads};
 
-    c.op.scratch = thaw__alloc(fast_norm_scratch(&p->forward));
+    c.op.scratch = thaw__alloc(fast_norm_scratch(&p->forward, 2));
     fast_batch_norm_train(&c);
     p->backward.scratch = c.op.scratch;
     c.op = p->backward;
@@ -379,8 +379,20 @@ static bool left_to_ref(const op_case *c, int input)
 /* Dense layers and norms never fall back but there; a plan in f64 always does. */
 static void test_supports(void **state)
 {
-    static const op_kind own[] = {OP_CONV2D, OP_LINEAR, OP_BATCH_NORM_TRAIN, OP_BATCH_NORM_INFER,
-                                  OP_RELU,   OP_ADD,    OP_MAX_POOL2D,       OP_GLOBAL_AVG_POOL};
+    static const op_kind own[] = {OP_CONV2D,
+                                  OP_LINEAR,
+                                  OP_BATCH_NORM_TRAIN,
+                                  OP_BATCH_NORM_INFER,
+                                  OP_RELU,
+                                  OP_ADD,
+                                  OP_MAX_POOL2D,
+                                  OP_GLOBAL_AVG_POOL,
+                                  OP_LAYER_NORM,
+                                  OP_RMS_NORM,
+                                  OP_GELU,
+                                  OP_ATTENTION,
+                                  OP_TOKENS,
+                                  OP_TOKEN};
 
     (void)state;
     for (size_t k = 0; k < THAW_COUNT(own); k++)
