@@ -139,7 +139,9 @@ typedef struct progress_row {
     char name[40];
     int64_t trainable, total;
     double lr_least, lr_most;
-    double loss, accuracy; /* of the last evaluation in the phase; NAN: none */
+    double loss, metric; /* of the last evaluation in the phase; NAN: none */
+    bool is_rmse;        /* the metric is an error of numbers, not the accuracy */
+    double waited;       /* share of the time, for data */
     double seconds, rate;
     uint64_t peak_bytes;
     int skipped;
@@ -151,11 +153,11 @@ typedef struct progress {
     progress_mode mode;
     FILE *to;
     bool color;
-    double last;     /* when something was drawn, seconds */
-    bool drawn;      /* the live line stands on the screen */
-    int width;       /* of the live line */
-    double accuracy; /* of the last evaluation; NAN: none yet */
-    int n_rows;      /* rows[n_rows] is the phase at work */
+    double last;   /* when something was drawn, seconds */
+    bool drawn;    /* the live line stands on the screen */
+    int width;     /* of the live line */
+    double metric; /* of the last evaluation; NAN: none yet */
+    int n_rows;    /* rows[n_rows] is the phase at work */
     int n_phases;
     progress_row rows[PROGRESS_MAX_ROWS + 1];
 } progress;

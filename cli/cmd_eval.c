@@ -21,8 +21,13 @@ static void print_json(const thaw_eval_result *r, const char *split)
 {
     printf("{\"split\": \"%s\", \"n\": %lld, ", split, (long long)r->n);
     print_number("loss", r->loss);
-    print_number("accuracy", r->accuracy);
-    print_number("baseline", r->baseline);
+    if (isnan(r->accuracy)) {
+        print_number("rmse", r->rmse);
+        print_number("mae", r->mae);
+    } else {
+        print_number("accuracy", r->accuracy);
+        print_number("baseline", r->baseline);
+    }
     print_number("seconds", r->seconds);
     fputs("\"confusion\": [", stdout);
     for (int i = 0; i < r->n_classes; i++)
@@ -53,6 +58,11 @@ static void print_text(const thaw_eval_result *r, const char *split)
 {
     char count[32], duration[32];
 
+    if (isnan(r->accuracy)) {
+        printf("%s: %s images, loss %.4f, RMSE %.4g, MAE %.4g, %s\n", split, cli_count(count, r->n),
+               r->loss, r->rmse, r->mae, cli_duration(duration, r->seconds));
+        return;
+    }
     printf("%s: %s images, loss %.4f, accuracy %.2f%% (the largest class alone: %.2f%%), %s\n",
            split, cli_count(count, r->n), r->loss, 100 * r->accuracy, 100 * r->baseline,
            cli_duration(duration, r->seconds));

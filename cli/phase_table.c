@@ -39,7 +39,32 @@ static void cell_loss(char *cell, const progress_row *row)
 
 static void cell_accuracy(char *cell, const progress_row *row)
 {
-    snprintf(cell, CELL, isnan(row->accuracy) ? "-" : "%.2f%%", 100 * row->accuracy);
+    snprintf(cell, CELL, isnan(row->metric) ? "-" : "%.2f%%", 100 * row->metric);
+}
+
+static void cell_rmse(char *cell, const progress_row *row)
+{
+    snprintf(cell, CELL, isnan(row->metric) ? "-" : "%.4g", row->metric);
+}
+
+static bool has_accuracy(const progress_row *row)
+{
+    return !row->is_rmse;
+}
+
+static bool has_rmse(const progress_row *row)
+{
+    return row->is_rmse;
+}
+
+static void cell_waited(char *cell, const progress_row *row)
+{
+    snprintf(cell, CELL, "%.0f%%", 100 * row->waited);
+}
+
+static bool has_waited(const progress_row *row)
+{
+    return row->waited >= 0.005;
 }
 
 static void cell_time(char *cell, const progress_row *row)
@@ -65,39 +90,59 @@ static void cell_skipped(char *cell, const progress_row *row)
     snprintf(cell, CELL, "%d", row->skipped);
 }
 
-static const struct {
+static bool has_skipped(const progress_row *row)
+{
+    return row->skipped > 0;
+}
+
+static const struct column {
     const char *title;
     void (*make)(char *cell, const progress_row *row);
     bool left;
+    bool (*wanted)(const progress_row *row); /* shown where a row wants it; NULL: always */
 } columns[] = {
-    {"phase", cell_name, true},         {"trainable", cell_trainable, false},
-    {"learning rate", cell_lr, false},  {"loss", cell_loss, false},
-    {"accuracy", cell_accuracy, false}, {"time", cell_time, false},
-    {"images/s", cell_rate, false},     {"peak memory", cell_memory, false},
-    {"skipped", cell_skipped, false},
+    {"phase", cell_name, true, NULL},
+    {"trainable", cell_trainable, false, NULL},
+    {"learning rate", cell_lr, false, NULL},
+    {"loss", cell_loss, false, NULL},
+    {"accuracy", cell_accuracy, false, has_accuracy},
+    {"RMSE", cell_rmse, false, has_rmse},
+    {"time", cell_time, false, NULL},
+    {"images/s", cell_rate, false, NULL},
+    {"waited for data", cell_waited, false, has_waited},
+    {"peak memory", cell_memory, false, NULL},
+    {"skipped", cell_skipped, false, has_skipped},
 };
 
-/* The last column is shown only where a step was skipped. */
-static size_t n_columns(const progress *p)
+/* The columns that some row wants. */
+static size_t choose_columns(const struct column *chosen[CLI_COUNT(columns)], const progress *p)
 {
-    for (int r = 0; r < p->n_rows; r++)
-        if (p->rows[r].skipped > 0)
-            return CLI_COUNT(columns);
-    return CLI_COUNT(columns) - 1;
+    size_t n = 0;
+
+    for (size_t c = 0; c < CLI_COUNT(columns); c++) {
+        bool wanted = !columns[c].wanted;
+
+        for (int r = 0; r < p->n_rows && !wanted; r++)
+            wanted = columns[c].wanted(&p->rows[r]);
+        if (wanted)
+            chosen[n++] = &columns[c];
+    }
+    return n;
 }
 
 void progress_table(FILE *to, const progress *p)
 {
-    const size_t n = n_columns(p);
+    const struct column *column[CLI_COUNT(columns)];
+    const size_t n = choose_columns(column, p);
     int width[CLI_COUNT(columns)];
     char cell[CELL];
 
     if (p->n_rows == 0)
         return;
     for (size_t c = 0; c < n; c++) {
-        width[c] = (int)strlen(columns[c].title);
+        width[c] = (int)strlen(column[c]->title);
         for (int r = 0; r < p->n_rows; r++) {
-            columns[c].make(cell, &p->rows[r]);
+            column[c]->make(cell, &p->rows[r]);
             width[c] = (int)strlen(cell) > width[c] ? (int)strlen(cell) : width[c];
         }
     }
@@ -105,10 +150,10 @@ void progress_table(FILE *to, const progress *p)
     for (int r = -1; r < p->n_rows; r++)
         for (size_t c = 0; c < n; c++) {
             if (r < 0)
-                snprintf(cell, CELL, "%s", columns[c].title);
+                snprintf(cell, CELL, "%s", column[c]->title);
             else
-                columns[c].make(cell, &p->rows[r]);
-            fprintf(to, "%s%*s%s", c > 0 ? "  " : "", columns[c].left ? -width[c] : width[c], cell,
+                column[c]->make(cell, &p->rows[r]);
+            fprintf(to, "%s%*s%s", c > 0 ? "  " : "", column[c]->left ? -width[c] : width[c], cell,
                     c + 1 == n ? "\n" : "");
         }
     if (p->n_phases > p->n_rows && p->n_rows == PROGRESS_MAX_ROWS)

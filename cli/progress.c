@@ -29,7 +29,7 @@ void progress_init(progress *p, const cli_args *args)
 {
     const char *term = getenv("TERM");
 
-    *p = (progress){.to = stdout, .accuracy = NAN};
+    *p = (progress){.to = stdout, .metric = NAN};
     p->color = cli_color(stdout);
     p->last = now();
     if (args->json)
@@ -60,6 +60,12 @@ typedef struct line_part {
 } line_part;
 #define N_PARTS 8
 
+/* Errors of numbers are no percentages. */
+static bool is_rmse(const thaw_event *e)
+{
+    return e->metric_name && strcmp(e->metric_name, "rmse") == 0;
+}
+
 static void make_parts(line_part part[N_PARTS], const progress *p, const thaw_event *e)
 {
     char count[32];
@@ -76,9 +82,11 @@ static void make_parts(line_part part[N_PARTS], const progress *p, const thaw_ev
     part[3].rank = 2;
     snprintf(part[3].text, sizeof part[3].text, "loss %.4f", e->loss_smoothed);
     part[4].rank = 5;
-    if (!isnan(p->accuracy))
+    if (!isnan(p->metric) && is_rmse(e))
+        snprintf(part[4].text, sizeof part[4].text, "rmse %.4g", p->metric);
+    else if (!isnan(p->metric))
         snprintf(part[4].text, sizeof part[4].text, "%s %.1f%%",
-                 e->metric_name ? e->metric_name : "accuracy", 100 * p->accuracy);
+                 e->metric_name ? e->metric_name : "accuracy", 100 * p->metric);
     part[5].rank = 7;
     snprintf(part[5].text, sizeof part[5].text, "lr %.3g", e->lr);
     part[6].rank = 6;
@@ -187,7 +195,7 @@ static void on_phase(progress *p, const thaw_event *e)
                           .lr_least = INFINITY,
                           .lr_most = -INFINITY,
                           .loss = NAN,
-                          .accuracy = NAN};
+                          .metric = NAN};
     snprintf(row->name, sizeof row->name, "%s", e->phase_name ? e->phase_name : "");
     p->n_phases = e->n_phases;
     if (p->mode == PROGRESS_QUIET)
@@ -208,9 +216,10 @@ static void on_eval(progress *p, const thaw_event *e)
 
     /* the table and the live line follow what phases are judged by, not the test at the end */
     if (!e->split || strcmp(e->split, "test") != 0) {
-        p->accuracy = e->metric;
+        p->metric = e->metric;
         row->loss = e->loss;
-        row->accuracy = e->metric;
+        row->metric = e->metric;
+        row->is_rmse = is_rmse(e);
     }
     p->last = now(); /* in a log this line stands for the step's */
     if (p->mode == PROGRESS_QUIET)
@@ -218,6 +227,11 @@ static void on_eval(progress *p, const thaw_event *e)
     fprintf(p->to, "  epoch %-5.4g", e->epoch);
     if (isfinite(e->loss_smoothed) && e->iteration > 0)
         fprintf(p->to, "  train loss %.4f", e->loss_smoothed);
+    if (is_rmse(e)) {
+        fprintf(p->to, "  %s loss %.4f  RMSE %.4g  MAE %.4g%s\n", e->split ? e->split : "valid",
+                e->loss, e->metric, e->mae, e->best ? "  best" : "");
+        return;
+    }
     fprintf(p->to, "  %s loss %.4f  %s %.2f%%%s\n", e->split ? e->split : "valid", e->loss,
             e->metric_name ? e->metric_name : "accuracy", 100 * e->metric, e->best ? "  best" : "");
 }
@@ -234,6 +248,7 @@ static void on_phase_end(progress *p, const thaw_event *e)
 
     row->seconds = e->seconds;
     row->rate = e->rate;
+    row->waited = e->waited;
     row->peak_bytes = e->peak_bytes;
     row->skipped = e->skipped;
     /* the table keeps the last phases of a very long run */
@@ -241,7 +256,7 @@ static void on_phase_end(progress *p, const thaw_event *e)
         memmove(p->rows, p->rows + 1, (PROGRESS_MAX_ROWS - 1) * sizeof *p->rows + sizeof *p->rows);
     else
         p->n_rows++;
-    p->rows[p->n_rows] = (progress_row){.loss = NAN, .accuracy = NAN};
+    p->rows[p->n_rows] = (progress_row){.loss = NAN, .metric = NAN};
 }
 
 static void on_note(progress *p, const thaw_event *e)

@@ -85,6 +85,7 @@ set(THAW_REST_SOURCES
     src/plan/prune.c
     src/plan/rewrite.c
     src/model/config.c
+    src/model/labels.c
     src/model/layers.c
     src/model/mlp.c
     src/model/model.c
@@ -120,11 +121,13 @@ set(THAW_REST_SOURCES
     src/train/phase_best.c
     src/train/plans.c
     src/train/planview.c
+    src/train/preprocess.c
     src/train/recipe.c
     src/train/recipe_check.c
     src/train/recipe_help.c
     src/train/recipe_keys.c
     src/train/recipe_phase.c
+    src/train/recipe_pictures.c
     src/train/recipe_print.c
     src/train/recipe_section.c
     src/train/recipe_set.c

@@ -82,15 +82,18 @@ typedef struct thaw_event {
     int64_t phase_step, phase_steps; /* done in this phase, and planned */
     double epoch;                    /* epochs done since the start, with fraction */
     double loss, loss_smoothed;      /* natural logarithm, mean over the update's targets */
-    double metric;                   /* accuracy in [0, 1] */
-    const char *metric_name;         /* "accuracy" */
-    const char *split;               /* "valid", "test" */
+    double metric;           /* accuracy in [0, 1]; of numbers to predict the error's root of mean
+                                square */
+    const char *metric_name; /* "accuracy", "rmse" */
+    double mae;              /* mean absolute error of an evaluation; NAN: classes */
+    const char *split;       /* "valid", "test" */
     double lr, lr_least,
-        lr_most;         /* base rate now; least and greatest rate of the layers that train */
-    double grad_norm;    /* before clipping */
-    double rate;         /* images a second, over the last while (a step) or the phase (its end) */
-    double seconds;      /* of the phase or evaluation so far */
-    double seconds_left; /* of the whole run, estimated; negative: not known */
+        lr_most;      /* base rate now; least and greatest rate of the layers that train */
+    double grad_norm; /* before clipping */
+    double rate;      /* images a second, over the last while (a step) or the phase (its end) */
+    double waited;    /* share of the phase's time, in [0, 1], in which training waited for data */
+    double seconds;   /* of the phase or evaluation so far */
+    double seconds_left;      /* of the whole run, estimated; negative: not known */
     int64_t trainable, total; /* parameters, elements */
     double baseline;
     uint64_t peak_bytes;    /* largest memory of the process so far (VmHWM) */
@@ -170,9 +173,10 @@ THAW_API THAW_MUST_USE thaw_status thaw_resume(const thaw_run_options *options);
 /* Result of an evaluation. */
 typedef struct thaw_eval_result {
     int64_t n;
-    double loss;     /* mean, natural logarithm */
-    double accuracy; /* in [0, 1] */
-    double baseline; /* share of the largest class */
+    double loss;      /* mean, natural logarithm */
+    double accuracy;  /* in [0, 1]; NAN with numbers to predict */
+    double rmse, mae; /* errors of numbers: root of mean square, mean of absolutes; NAN: classes */
+    double baseline;  /* share of the largest class */
     double seconds;
     int n_classes;
     int64_t *confusion; /* [n_classes, n_classes]: row true class, column predicted; free with

@@ -186,6 +186,7 @@ void model_config_print(text *out, const model_config *c)
         print_ints(out, "blocks", c->blocks, c->n_blocks);
     if (c->vit.hidden > 0)
         print_vit(out, c);
+    model_labels_print(out, c);
     text_addf(out, "  \"stem\": \"%s\",\n  \"dropout\": ", c->small_stem ? "small" : "standard");
     text_add_json_double(out, c->dropout);
     text_addf(out, ",\n  \"num_labels\": %lld\n}\n", (long long)c->n_classes);

@@ -31,9 +31,12 @@ typedef struct model_config {
         int64_t hidden,
             inner; /* features of a token, and between the two layers of its perceptron */
         int64_t layers, heads;
-        double eps;     /* of the layer norms */
-        bool tanh_gelu; /* the approximation instead of the error function */
-    } vit;              /* 0: the arch's own */
+        double eps;           /* of the layer norms */
+        bool tanh_gelu;       /* the approximation instead of the error function */
+    } vit;                    /* 0: the arch's own */
+    const char *const *label; /* [n_labels] names of the first classes; borrowed, not compared */
+    int n_labels;
+    bool regression; /* the outputs are numbers, not classes */
 } model_config;
 #define MODEL_CONFIG_INIT                                                                          \
     {                                                                                              \
@@ -77,6 +80,12 @@ const char *const *model_archs(size_t *n);
 thaw_status model_config_parse(model_config *out, const char *json, size_t size,
                                const char *file) THAW_MUST_USE;
 void model_config_print(text *out, const model_config *config);
+
+/* labels.c: names of classes, which model_config_parse leaves out. Those of the file go into a
+ * region; without any, or with more than n_classes, *c stays. */
+thaw_status model_labels_parse(model_config *c, const char *json, size_t size, const char *file,
+                               thaw_region *region) THAW_MUST_USE;
+void model_labels_print(text *out, const model_config *config);
 
 /* ------------------------------------------------------------- building, for the files of this
  * layer */

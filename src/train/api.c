@@ -4,6 +4,7 @@
 #include "train/train.h"
 
 #include <fcntl.h>
+#include <math.h>
 #include <string.h>
 
 const char *thaw_version(void)
@@ -254,7 +255,9 @@ static thaw_status evaluate_job(thaw_eval_result *result, job *j, const char *sp
     THAW_TRY(evaluate(&sums, r.confusion, &cache, j, d));
     r.n = sums.n;
     r.loss = sums.loss;
-    r.accuracy = (double)sums.hits / (double)sums.n;
+    r.accuracy = d->target ? NAN : (double)sums.hits / (double)sums.n;
+    r.rmse = d->target ? sqrt(sums.squared / (double)sums.n) : NAN;
+    r.mae = d->target ? sums.absolute / (double)sums.n : NAN;
     r.baseline = d->label ? dataset_majority(d) : 0;
     r.seconds = sums.seconds;
     *result = r;

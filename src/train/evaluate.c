@@ -16,8 +16,9 @@ static int64_t most_batch(const thaw_recipe *r, int64_t n)
     return n;
 }
 
-/* With a squared error the targets are 1 for the class and 0 for the others: [n, K]. */
-static thaw_status one_hot(const void **out, job *j, const batch *b)
+/* With a squared error the targets are the numbers to predict, or 1 for the class and 0 for the
+ * others: [n, K]. */
+static thaw_status make_targets(const void **out, job *j, const batch *b)
 {
     const size_t K = (size_t)j->model->config.n_classes, size = dtype_size(j->recipe->real);
     const size_t room = (size_t)most_batch(j->recipe, b->n) * K;
@@ -26,6 +27,9 @@ static thaw_status one_hot(const void **out, job *j, const batch *b)
         j->targets = thaw__new(room, size);
     if (!j->targets)
         return thaw_fail(THAW_E_NOMEM, "out of memory for the targets of a batch");
+    *out = j->targets;
+    if (b->targets)
+        return tensor_convert(j->targets, j->recipe->real, b->targets, DTYPE_F32, (size_t)b->n);
     memset(j->targets, 0, (size_t)b->n * K * size);
     for (int64_t i = 0; i < b->n; i++) {
         const size_t at = (size_t)i * K + (size_t)b->labels[i];
@@ -35,7 +39,6 @@ static thaw_status one_hot(const void **out, job *j, const batch *b)
         else
             ((float *)j->targets)[at] = 1;
     }
-    *out = j->targets;
     return THAW_OK;
 }
 
@@ -48,7 +51,7 @@ static thaw_status bind_inputs(const void *input[4], job *j, const batch *b)
     if (j->model->graph->n_inputs > 1)
         input[n++] = b->ids;
     input[n] = b->labels;
-    return j->recipe->loss == OP_MSE ? one_hot(&input[n], j, b) : THAW_OK;
+    return j->recipe->loss == OP_MSE ? make_targets(&input[n], j, b) : THAW_OK;
 }
 
 thaw_status run_batch(const plan_entry *e, job *j, const batch *b, bool accumulate)
@@ -83,6 +86,21 @@ static int32_t greatest(const void *output, dtype real, size_t row, int64_t n)
     return best;
 }
 
+static void sum_errors(eval_sums *sums, const plan_entry *e, const batch *b)
+{
+    const void *output = exec_read(e->session, e->plan->results.output);
+
+    for (int64_t i = 0; i < b->n; i++) {
+        const double y =
+            e->plan->real == DTYPE_F64 ? ((const double *)output)[i] : ((const float *)output)[i];
+        const double error = y - b->targets[i];
+
+        sums->squared += error * error;
+        sums->absolute += fabs(error);
+    }
+    sums->n += b->n;
+}
+
 static void count_hits(eval_sums *sums, int64_t *confusion, const job *j, const plan_entry *e,
                        const batch *b)
 {
@@ -106,7 +124,7 @@ static loader_options plain_loading(const thaw_recipe *r)
 {
     loader_options o = r->loader;
 
-    o.shuffle = o.wrap = o.flip = false;
+    o.shuffle = o.wrap = o.flip = o.vary = false;
     o.shift = 0;
     return o;
 }
@@ -129,7 +147,10 @@ thaw_status evaluate(eval_sums *out, int64_t *confusion, plans *cache, job *j, d
         THAW_TRY(run_batch(e, j, b, false));
         sums.loss += read_scalar(e, e->plan->results.loss);
         sums.valid += read_scalar(e, e->plan->results.valid);
-        count_hits(&sums, confusion, j, e, b);
+        if (b->targets)
+            sum_errors(&sums, e, b);
+        else
+            count_hits(&sums, confusion, j, e, b);
     } while (!b->last);
     sums.loss = sums.valid > 0 ? sums.loss / sums.valid : NAN;
     sums.seconds = os()->monotonic() - begun;

@@ -25,7 +25,8 @@ static const char *const kind_name[] = {
 #define END       BIT(THAW_EVENT_END)
 #define ALL       (~0u)
 
-enum field_type { FIELD_INT, FIELD_INT64, FIELD_DOUBLE, FIELD_TEXT, FIELD_BOOL };
+/* FIELD_KNOWN: a double that is left out where it is not a number. */
+enum field_type { FIELD_INT, FIELD_INT64, FIELD_DOUBLE, FIELD_KNOWN, FIELD_TEXT, FIELD_BOOL };
 #define FIELD(type, kinds, name)                                                                   \
     {                                                                                              \
         type, kinds, #name, offsetof(thaw_event, name)                                             \
@@ -48,12 +49,14 @@ static const struct field_row {
     FIELD(FIELD_DOUBLE, STEP, loss_smoothed),
     FIELD(FIELD_TEXT, EVAL, metric_name),
     FIELD(FIELD_DOUBLE, EVAL | PHASE_END, metric),
+    FIELD(FIELD_KNOWN, EVAL, mae),
     FIELD(FIELD_BOOL, EVAL, best),
     FIELD(FIELD_DOUBLE, STEP | PHASE | PHASE_END, lr),
     FIELD(FIELD_DOUBLE, STEP | PHASE | PHASE_END, lr_least),
     FIELD(FIELD_DOUBLE, STEP | PHASE | PHASE_END, lr_most),
     FIELD(FIELD_DOUBLE, STEP, grad_norm),
     FIELD(FIELD_DOUBLE, STEP | EVAL | PHASE_END, rate),
+    FIELD(FIELD_DOUBLE, STEP | PHASE_END, waited),
     FIELD(FIELD_DOUBLE, EVAL | PHASE_END, seconds),
     FIELD(FIELD_DOUBLE, STEP, seconds_left),
     FIELD(FIELD_INT64, RUN | PHASE | PHASE_END, trainable),
@@ -79,6 +82,11 @@ static void print_field(text *out, const thaw_event *e, const struct field_row *
         if (!words)
             return;
     }
+    if (f->type == FIELD_KNOWN) {
+        memcpy(&real, at, sizeof real);
+        if (isnan(real))
+            return;
+    }
     text_addf(out, ", \"%s\": ", f->name);
     switch (f->type) {
     case FIELD_INT:
@@ -90,6 +98,7 @@ static void print_field(text *out, const thaw_event *e, const struct field_row *
         text_addf(out, "%lld", (long long)big);
         break;
     case FIELD_DOUBLE:
+    case FIELD_KNOWN:
         memcpy(&real, at, sizeof real);
         text_add_json_double(out, real);
         break;

@@ -65,6 +65,17 @@ static thaw_status open_split(dataset **out, const thaw_recipe *r, const recipe_
     return dataset_open_idx(out, split->images, split->labels, &split->subset, r->n_classes);
 }
 
+static thaw_status open_pictures(job *j)
+{
+    dataset *d[3] = {NULL};
+
+    THAW_CHECK(dataset_open_pictures(d, &j->recipe->pictures));
+    j->train = d[0];
+    j->valid = d[1];
+    j->test = d[2];
+    return THAW_OK;
+}
+
 static thaw_status open_data(job *j)
 {
     const thaw_recipe *r = j->recipe;
@@ -74,6 +85,8 @@ static thaw_status open_data(job *j)
     if (!r->train.images)
         return thaw_fail(THAW_E_RECIPE, "%s: 'data.train' is missing: the images to learn from",
                          r->name);
+    if (recipe_has_pictures(r))
+        return open_pictures(j);
     THAW_CHECK(open_split(&j->train, r, &r->train));
     THAW_CHECK(open_split(&j->valid, r, &r->valid));
     return open_split(&j->test, r, &r->test);
@@ -180,6 +193,11 @@ static thaw_status check_data_fits(const model_config *c, const thaw_recipe *r, 
                          (long long)c->height, (long long)c->width, (long long)c->channels,
                          (long long)(d->height * scale), (long long)(d->width * scale),
                          (long long)channels);
+    if (d->target && c->n_classes != 1)
+        return thaw_fail(THAW_E_SHAPE,
+                         "the data have one number to predict, but the network has %lld outputs; "
+                         "set 'model.num_classes = 1'",
+                         (long long)c->n_classes);
     if (d->n_classes > c->n_classes)
         return thaw_fail(
             THAW_E_SHAPE,
@@ -211,6 +229,32 @@ static thaw_status make_params(job *j)
     return THAW_OK;
 }
 
+/* Names of the classes: the data's; else those of a folder whose head is taken over. */
+static thaw_status find_labels(job *j, const char *folder)
+{
+    model_config *c = &j->model->config;
+    char *path = NULL, *json = NULL;
+    size_t size;
+    thaw_status status = THAW_OK;
+
+    if (j->train && j->train->class_name) {
+        c->label = j->train->class_name;
+        c->n_labels = j->train->n_classes;
+    }
+    c->regression = j->train && j->train->target;
+    if (c->n_labels > 0 || c->regression || !folder || j->recipe->new_head)
+        return THAW_OK;
+    path = os_path(folder, "config.json");
+    if (!path)
+        return thaw_fail(THAW_E_NOMEM, "out of memory for the path of a configuration");
+    THAW_TRY(os_read_file(&json, &size, path, 1 << 20));
+    THAW_TRY(model_labels_parse(c, json, size, path, j->model->region));
+done:
+    thaw__free(json);
+    thaw__free(path);
+    return status;
+}
+
 static thaw_status open_model(job *j, const char *weights)
 {
     const thaw_recipe *r = j->recipe;
@@ -228,6 +272,7 @@ static thaw_status open_model(job *j, const char *weights)
     THAW_CHECK(model_create(&j->model, &c, r->real));
     if (j->train)
         THAW_CHECK(check_data_fits(&j->model->config, r, j->train));
+    THAW_CHECK(find_labels(j, folder ? path : NULL));
     THAW_CHECK(make_params(j));
     weights_start(j->params, j->model, r);
     if (!path)

@@ -186,6 +186,7 @@ static thaw_status create(thaw_recipe **out)
         return status;
     }
     r->loader = (loader_options)LOADER_OPTIONS_INIT;
+    r->pictures.recipe.most_pixels = PICTURE_MOST_PIXELS;
     r->hyper = (optim_hyper)OPTIM_HYPER_INIT;
     r->clip_norm = r->save_seconds = INFINITY;
     *out = r;
@@ -218,6 +219,8 @@ static void read_all(recipe_reader *rd)
         table = section_table(rd, plain[i]);
         if (table)
             recipe_read_section(rd, plain[i], table, rd->recipe);
+        if (i == 0)
+            recipe_look_at_model(rd);
     }
     table = section_table(rd, "schedule");
     if (table)

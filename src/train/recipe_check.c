@@ -147,7 +147,8 @@ static void check_until(recipe_reader *rd)
 
         if (!until || !r->phase[i].options.until_metric)
             continue;
-        if (!r->data_callback && !value(rd, "data", "valid"))
+        if (r->format != DATA_CALLBACK && !value(rd, "data", "valid") &&
+            !(r->pictures.valid_fraction > 0))
             recipe_bad_key(rd, until, "'until' watches '%s', which needs 'data.valid'; add it",
                            r->phase[i].options.until_metric);
         if (r->eval_every == 0)
@@ -176,8 +177,8 @@ static void check_tokens(recipe_reader *rd)
 void recipe_check(recipe_reader *rd)
 {
     static void (*const check[])(recipe_reader *) = {
-        check_model,    check_classes,   check_channels, check_optimizer,
-        check_settings, check_precision, check_until,    check_tokens,
+        check_model,     check_classes, check_channels, check_optimizer,       check_settings,
+        check_precision, check_until,   check_tokens,   recipe_check_pictures,
     };
 
     for (size_t i = 0; i < THAW_COUNT(check) && !rd->no_memory; i++)

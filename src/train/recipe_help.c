@@ -46,17 +46,24 @@ static void add_default(text *t, const recipe_key *row)
     text_add(t, row->standard ? row->standard : row->required ? "required" : "-");
 }
 
-/* "for optimizer.name = sgd" where the key is not for everyone. */
+static void add_condition(text *t, const recipe_key *row, const char *when)
+{
+    recipe_add_when(t, row->section, when);
+    for (const char *p = strchr(when, '='); p && *p; p++)
+        text_add(t, *p == '=' ? " = " : *p == '|' ? " or " : (char[]){*p, '\0'});
+}
+
+/* "with optimizer.name = sgd" where the key is not for everyone. */
 static void add_when(text *t, const recipe_key *row)
 {
-    const char *const words = row->when ? strchr(row->when, '=') : NULL;
-
     if (!row->when)
         return;
     text_add(t, " (with ");
-    recipe_add_when(t, row);
-    for (const char *p = words; p && *p; p++)
-        text_add(t, *p == '=' ? " = " : *p == '|' ? " or " : (char[]){*p, '\0'});
+    add_condition(t, row, row->when);
+    if (row->also) {
+        text_add(t, " and ");
+        add_condition(t, row, row->also);
+    }
     text_add(t, ")");
 }
 

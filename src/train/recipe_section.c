@@ -399,14 +399,13 @@ static bool in_words(const char *words, const char *name)
     return false;
 }
 
-/* The other key that a row's `when` names, or NULL. "section.key" stands elsewhere. */
-static const toml_value *sibling(const recipe_reader *rd, const recipe_key *row,
-                                 const toml_value *table)
+/* The other key that a condition names, or NULL. "section.key" stands elsewhere. */
+static const toml_value *sibling(const recipe_reader *rd, const char *when, const toml_value *table)
 {
     char name[32] = {0};
     char *dot;
 
-    memcpy(name, row->when, THAW_MIN(strcspn(row->when, "="), sizeof name - 1));
+    memcpy(name, when, THAW_MIN(strcspn(when, "="), sizeof name - 1));
     dot = strchr(name, '.');
     if (!dot)
         return toml_get(table, name);
@@ -415,45 +414,51 @@ static const toml_value *sibling(const recipe_reader *rd, const recipe_key *row,
     return table && table->type == TOML_TABLE ? toml_get(table, dot + 1) : NULL;
 }
 
-void recipe_add_when(text *t, const recipe_key *row)
+void recipe_add_when(text *t, const char *section, const char *when)
 {
-    const int n = (int)strcspn(row->when, "=");
+    const int n = (int)strcspn(when, "=");
 
-    if (!memchr(row->when, '.', (size_t)n))
-        text_addf(t, "%s.", row->section);
-    text_add_n(t, row->when, (size_t)n);
+    if (!memchr(when, '.', (size_t)n))
+        text_addf(t, "%s.", section);
+    text_add_n(t, when, (size_t)n);
 }
 
-static bool applies(const recipe_reader *rd, const recipe_key *row, const toml_value *table)
+static bool holds(const recipe_reader *rd, const char *when, const toml_value *table)
 {
     const toml_value *other;
     const char *words;
 
-    if (!row->when)
+    if (!when)
         return true;
-    other = sibling(rd, row, table);
-    words = strchr(row->when, '=');
+    other = sibling(rd, when, table);
+    words = strchr(when, '=');
     if (!words)
         return other != NULL;
     return !other || other->type != TOML_STRING || in_words(words + 1, other->string);
 }
 
+static bool applies(const recipe_reader *rd, const recipe_key *row, const toml_value *table)
+{
+    return holds(rd, row->when, table) && holds(rd, row->also, table);
+}
+
 static void not_applicable(recipe_reader *rd, const recipe_key *row, const toml_value *table,
                            const toml_value *v)
 {
-    const toml_value *const other = sibling(rd, row, table);
-    const char *const words = strchr(row->when, '=');
+    const char *const when = holds(rd, row->when, table) ? row->also : row->when;
+    const toml_value *const other = sibling(rd, when, table);
+    const char *const words = strchr(when, '=');
     text t = TEXT_INIT;
 
     if (words) {
-        recipe_add_when(&t, row);
+        recipe_add_when(&t, row->section, when);
         text_add(&t, " = ");
         text_add_repr(&t, other->string);
         recipe_bad_key(rd, v, "'%s.%s' has no effect with %s, only with '%s'; remove it",
                        row->section, row->name, t.data ? t.data : "another", words + 1);
     } else {
         recipe_bad_key(rd, v, "'%s.%s' needs '%s.%s'; add that one or remove this", row->section,
-                       row->name, row->section, row->when);
+                       row->name, row->section, when);
     }
     rd->no_memory |= t.failed;
     text_done(&t);

@@ -8,6 +8,7 @@
 #include "ckpt/ckpt.h"
 #include "core/core.h"
 #include "data/data.h"
+#include "data/picture.h"
 #include "exec/exec.h"
 #include "model/model.h"
 #include "optim/optim.h"
@@ -133,6 +134,24 @@ typedef struct recipe_split {
     dataset_subset subset;
 } recipe_split;
 
+/* data.format, in the order of its choices. */
+typedef enum data_format { DATA_IDX, DATA_CALLBACK, DATA_FOLDER, DATA_CSV } data_format;
+
+/* preprocess.c: preprocessor_config.json of a model folder. Zeros: it does not say. */
+#define PREPROCESS_NAME "preprocessor_config.json"
+typedef struct preprocess {
+    bool found;
+    int64_t height, width; /* of the image */
+    int64_t shorter_side;  /* resized to, before the centre is cut out; 0: stretched */
+    resample_filter filter;
+    double mean[4], std[4];
+    int n_mean;
+} preprocess;
+thaw_status preprocess_parse(preprocess *out, const char *json, size_t size,
+                             const char *file) THAW_MUST_USE;
+thaw_status preprocess_read(preprocess *out, const char *folder) THAW_MUST_USE; /* may be absent */
+void preprocess_print(text *out, const picture_recipe *r, const loader_options *o);
+
 /* A recipe with every value resolved. Strings belong to it. */
 struct thaw_recipe {
     thaw_region *region;
@@ -147,8 +166,10 @@ struct thaw_recipe {
     bool new_head;     /* the head starts anew although the file's would fit */
     bool init_by_name; /* model.init = "by-name": start values of the reference runs */
 
-    bool data_callback; /* data.format = "callback": samples come from the caller */
-    recipe_split train, valid, test;
+    data_format format;
+    recipe_split train, valid, test; /* of pictures: a folder or list as `images` */
+    picture_source pictures;         /* with the formats folder and csv */
+    bool crop_centre;
     int n_classes; /* of the labels; 0: from the data */
     loader_options
         loader; /* of training; evaluation has the same without shuffle, shift, flip, wrap */
@@ -214,7 +235,8 @@ typedef struct recipe_reader {
     toml_document *doc;
     recipe_problem *problem;
     size_t n_problems, cap_problems;
-    bool no_memory; /* something was left out: reading fails */
+    bool no_memory;        /* something was left out: reading fails */
+    preprocess preprocess; /* of the model's folder */
 } recipe_reader;
 
 /* What a key holds; a list holds several of the same. */
@@ -242,6 +264,7 @@ typedef struct recipe_key {
     bool required;
     const char *when; /* "name=sgd|adam": only beside that value; "train": only beside that key;
                          "optimizer.name=sgd": where another section has that value */
+    const char *also; /* a second condition of the same kind */
     double least, most;
     bool above_least, below_most; /* the bound itself is excluded */
     const char *(*choice)(size_t i);
@@ -266,7 +289,8 @@ void recipe_read_section(recipe_reader *rd, const char *section, toml_value *tab
 void recipe_unknown(recipe_reader *rd, const char *section, const toml_value *v);
 const toml_value *recipe_items(size_t *n, const toml_value *v); /* of a list; a value is one */
 void recipe_add_bound(text *t, double bound);                   /* of its range */
-void recipe_add_when(text *t, const recipe_key *row); /* the key that its `when` looks at */
+void recipe_add_when(text *t, const char *section,
+                     const char *when); /* the key that its `when` looks at */
 
 /* recipe_phase.c: aliases and phases. */
 void recipe_read_phases(recipe_reader *rd);
@@ -287,6 +311,19 @@ const char **recipe_strings(recipe_reader *rd, int *n, const toml_value *v); /* 
 
 /* recipe_check.c: what no key can know alone. */
 void recipe_check(recipe_reader *rd);
+
+/* recipe_pictures.c: [data] for pictures; look_at_model once [model] is read. */
+bool recipe_has_pictures(const thaw_recipe *recipe);
+void recipe_look_at_model(recipe_reader *rd);
+void recipe_check_pictures(recipe_reader *rd);
+typedef void recipe_derive_fn(text *out, const recipe_reader *rd, const toml_value *section,
+                              const char *name);
+recipe_derive_fn recipe_derive_normal, recipe_derive_channels, recipe_derive_side,
+    recipe_derive_resize, recipe_derive_crop, recipe_derive_resize_to, recipe_derive_loss,
+    recipe_derive_metric;
+void recipe_set_side(recipe_reader *rd, void *target, const toml_value *v);
+void recipe_set_crop_scale(recipe_reader *rd, void *target, const toml_value *v);
+void recipe_set_jitter(recipe_reader *rd, void *target, const toml_value *v);
 
 /* recipe_print.c */
 void recipe_print(text *out, const recipe_reader *rd);
@@ -390,10 +427,14 @@ void plans_done(plans *cache);
 thaw_status run_batch(const plan_entry *e, job *j, const batch *b, bool accumulate) THAW_MUST_USE;
 double read_scalar(const plan_entry *e, int slot);
 
-/* Loss (mean) and hits over a data set. confusion: NULL or [K, K] zeroed, added to. */
+/*
+ * Loss (mean) and hits over a data set, or with numbers to predict their errors. confusion: NULL or
+ * [K, K] zeroed, added to; untouched with numbers.
+ */
 typedef struct eval_sums {
     double loss, valid;
     int64_t hits, n;
+    double squared, absolute; /* of the errors; 0 with classes */
     double seconds;
 } eval_sums;
 thaw_status evaluate(eval_sums *out, int64_t *confusion, plans *cache, job *j,
@@ -486,6 +527,8 @@ typedef struct trainer {
     params_snapshot *phase_weights; /* best of a phase that restores them; NULL: none so far */
     int events_fd;                  /* -1: none */
     double phase_begun, rate_time, saved_at; /* monotonic seconds */
+    double waited;                           /* by loaders that are gone */
+    double phase_waited;                     /* `waited` of all loaders when the phase began */
     int64_t rate_images;
     double rate;
     int64_t saved_iteration; /* of the newest checkpoint, -1: none */

@@ -142,6 +142,20 @@ static thaw_status announce_phase(trainer *t, const optim_report *report, double
     return THAW_OK;
 }
 
+/* Seconds that training has waited for data so far. */
+static double waited(const trainer *t)
+{
+    return t->waited + (t->loader ? loader_waited(t->loader) : 0);
+}
+
+/* Share of the phase's time, as far as this process has trained it. */
+static double waited_share(const trainer *t)
+{
+    const double seconds = os()->monotonic() - t->phase_begun;
+
+    return seconds > 0 ? (waited(t) - t->phase_waited) / seconds : 0;
+}
+
 static void begin_phase_clocks(trainer *t, bool resumed)
 {
     if (!resumed) {
@@ -154,6 +168,7 @@ static void begin_phase_clocks(trainer *t, bool resumed)
         t->phase_weights = NULL;
     }
     t->phase_begun = t->rate_time = os()->monotonic();
+    t->phase_waited = waited(t);
     t->rate_images = 0;
     t->rate = 0;
 }
@@ -177,6 +192,7 @@ static thaw_status set_batch(trainer *t, int64_t size)
     if (size == t->batch)
         return THAW_OK;
     loading.batch = size;
+    t->waited = waited(t);
     loader_destroy(t->loader);
     t->loader = NULL;
     THAW_CHECK(loader_create(&t->loader, t->job->train, &loading));
@@ -223,12 +239,24 @@ static thaw_status change_effect(trainer *t, const thaw_effect *effect, bool res
 /* ----------------------------------------------------------------------------------------------
  * evaluating */
 
+/* Of numbers to predict the error is the metric. */
+static const char *metric_name(const trainer *t)
+{
+    return t->job->train->target ? "rmse" : "accuracy";
+}
+
+/* A metric such that the greater is the better. */
+static double merit(const trainer *t, double metric)
+{
+    return t->job->train->target ? -metric : metric;
+}
+
 /* What `until` of the phase watches, the greater the better. */
 static double watched(const trainer *t, const thaw_event *event)
 {
     const char *name = t->phase >= 0 ? phase_of(t, t->phase)->options.until_metric : NULL;
 
-    return name && strcmp(name, "valid.loss") == 0 ? -event->loss : event->metric;
+    return name && strcmp(name, "valid.loss") == 0 ? -event->loss : merit(t, event->metric);
 }
 
 static thaw_status judge_metric(trainer *t, thaw_event *event)
@@ -237,7 +265,7 @@ static thaw_status judge_metric(trainer *t, thaw_event *event)
     const double least_gain = t->phase >= 0 ? phase_of(t, t->phase)->options.until_min_change : 0;
     const double value = watched(t, event);
 
-    if (isnan(s->best) || event->metric > s->best) {
+    if (isnan(s->best) || merit(t, event->metric) > merit(t, s->best)) {
         event->best = true;
         s->best = event->metric;
         s->best_iteration = s->iteration;
@@ -253,7 +281,8 @@ static thaw_status judge_metric(trainer *t, thaw_event *event)
 
 static thaw_status evaluate_split(trainer *t, const char *split)
 {
-    thaw_event event = {.kind = THAW_EVENT_EVAL, .split = split, .metric_name = "accuracy"};
+    thaw_event event = {
+        .kind = THAW_EVENT_EVAL, .split = split, .metric_name = metric_name(t), .mae = NAN};
     dataset *d = job_split(t->job, split);
     eval_sums sums;
 
@@ -262,6 +291,10 @@ static thaw_status evaluate_split(trainer *t, const char *split)
     THAW_CHECK(evaluate(&sums, NULL, &t->plans, t->job, d));
     event.loss = sums.loss;
     event.metric = (double)sums.hits / (double)sums.n;
+    if (d->target) {
+        event.metric = sqrt(sums.squared / (double)sums.n);
+        event.mae = sums.absolute / (double)sums.n;
+    }
     event.seconds = sums.seconds;
     event.rate = (double)sums.n / sums.seconds;
     if (strcmp(split, "valid") == 0) {
@@ -305,8 +338,9 @@ static void tell_step(trainer *t, const update *u)
                         .loss = u->loss,
                         .grad_norm = u->grad_norm,
                         .metric = t->state.last_metric,
-                        .metric_name = "accuracy",
+                        .metric_name = metric_name(t),
                         .rate = t->rate,
+                        .waited = waited_share(t),
                         .seconds_left = estimate_left(t),
                         .skipped = u->applied ? 0 : t->state.skipped_in_row};
 
@@ -320,9 +354,10 @@ static void tell_phase_end(trainer *t)
     thaw_event event = {.kind = THAW_EVENT_PHASE_END,
                         .loss = t->state.last_loss,
                         .metric = t->state.last_metric,
-                        .metric_name = "accuracy",
+                        .metric_name = metric_name(t),
                         .seconds = seconds,
                         .rate = (double)t->state.phase_images / seconds,
+                        .waited = waited_share(t),
                         .skipped = t->state.phase_skipped};
 
     count_trainable(&event, t, rate_now(t), thaw__effect_ramp(t->effect, t->state.iteration));
@@ -413,12 +448,40 @@ static thaw_status evaluate_end(trainer *t)
     return evaluate_split(t, "valid");
 }
 
+/* One note a line. */
+static void tell_notes(trainer *t)
+{
+    char *line = t->note.data;
+
+    while (line && *line) {
+        char *end = strchr(line, '\n');
+
+        if (end)
+            *end = '\0';
+        tell_text(t, THAW_EVENT_NOTE, line);
+        line = end ? end + 1 : NULL;
+    }
+    text_done(&t->note);
+}
+
+/* Pictures that were found broken since the last time. */
+static void note_data(trainer *t)
+{
+    dataset *const split[] = {t->job->train, t->job->valid, t->job->test};
+
+    for (size_t i = 0; i < THAW_COUNT(split); i++)
+        if (split[i])
+            dataset_take_notes(&t->note, split[i]);
+    tell_notes(t);
+}
+
 static thaw_status after_update(trainer *t, const update *u)
 {
     const thaw_recipe *r = t->job->recipe;
 
     measure_rate(t, u);
     tell_step(t, u);
+    note_data(t);
     if (t->state.skipped_in_row >= MOST_SKIPPED)
         return thaw_fail(
             THAW_E_NUMERIC,
@@ -486,22 +549,6 @@ static thaw_status take_up_phase(trainer *t)
     return change_effect(t, effect, t->state.iteration > begin);
 }
 
-/* One note a line. */
-static void tell_notes(trainer *t)
-{
-    char *line = t->note.data;
-
-    while (line && *line) {
-        char *end = strchr(line, '\n');
-
-        if (end)
-            *end = '\0';
-        tell_text(t, THAW_EVENT_NOTE, line);
-        line = end ? end + 1 : NULL;
-    }
-    text_done(&t->note);
-}
-
 static thaw_status finish(trainer *t)
 {
     THAW_CHECK(save(t));
@@ -516,7 +563,7 @@ thaw_status trainer_run(trainer *t)
 
     find_total(t);
     tell_run(t);
-    tell_notes(t);
+    note_data(t);
     if (t->state.iteration == 0 && t->job->recipe->eval_at_start)
         THAW_TRY(evaluate_split(t, "valid"));
     if (t->state.iteration > 0 && t->state.iteration < t->total)

@@ -138,7 +138,7 @@ static void check_model_and_data(const thaw_recipe *r)
     CHECK_INT(r->config.height, 28);
     CHECK_INT(r->config.width, 32);
     CHECK_NEAR(r->config.dropout, 0.25, 0, 0);
-    CHECK(r->init_by_name && !r->data_callback);
+    CHECK(r->init_by_name && r->format == DATA_IDX);
     CHECK_STR(r->train.images, "/folder/d/train-images-idx3-ubyte.gz");
     CHECK_STR(r->train.labels, "/folder/d/train-labels-idx1-ubyte.gz");
     CHECK_STR(r->valid.labels, "/v-labels-idx1");
