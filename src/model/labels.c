@@ -64,13 +64,12 @@ static thaw_status copy_names(model_config *c, const json_t *names, thaw_region 
 thaw_status model_labels_parse(model_config *c, const char *json, size_t size, const char *file,
                                thaw_region *region)
 {
-    json_error_t error;
-    json_t *root = json_loadb(json, size, JSON_REJECT_DUPLICATES, &error);
-    const json_t *names = json_object_get(root, "id2label");
+    json_t *root = NULL;
+    const json_t *names;
     thaw_status status = THAW_OK;
 
-    if (!root)
-        return thaw_fail(THAW_E_DATA, "%s:%d:%d: %s", file, error.line, error.column, error.text);
+    THAW_CHECK(json_parse(&root, json, size, file));
+    names = json_object_get(root, "id2label");
     if (json_is_object(names) && json_object_size(names) > 0 &&
         json_object_size(names) <= (size_t)c->n_classes)
         status = copy_names(c, names, region);

@@ -140,12 +140,10 @@ static thaw_status read_all(preprocess *p, const json_t *root, const char *file)
 thaw_status preprocess_parse(preprocess *out, const char *json, size_t size, const char *file)
 {
     preprocess p = {.found = true};
-    json_error_t error;
-    json_t *root = json_loadb(json, size, JSON_REJECT_DUPLICATES, &error);
+    json_t *root = NULL;
     thaw_status status;
 
-    if (!root)
-        return thaw_fail(THAW_E_DATA, "%s:%d:%d: %s", file, error.line, error.column, error.text);
+    THAW_CHECK(json_parse(&root, json, size, file));
     status = read_all(&p, root, file);
     json_decref(root);
     if (status == THAW_OK)

@@ -53,6 +53,7 @@ static const struct {
     {"data", "test_first", FREE},
     {"data", "test_per_class", FREE},
     {"data", "prefetch", FREE},
+    {"data", "workers", FREE},
     {"train", "executor", BITS},
     {"train", "eval_every", LATER},
     {"train", "eval_at_start", FREE},
