@@ -4,6 +4,7 @@
  */
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "cli.h"
@@ -11,15 +12,22 @@
 /* ----------------------------------------------------------------------------------------------
  * stopping on request */
 
-static volatile int stop_requested;
+static volatile int stop_requested, save_requested;
+static struct timespec stop_time;
 
-/* The first signal asks for a stop after the current step; the second leaves at once. */
-static void on_signal(int number)
+static void on_save(int number)
 {
-    static const char text[] = "\nthaw: stopping after this step; once more to leave at once\n";
+    save_requested = number;
+}
+
+/* The first signal asks for a stop after the current micro-batch; the second leaves at once. */
+static void on_stop(int number)
+{
+    static const char text[] = "\nthaw: stopping; once more to leave at once\n";
 
     if (stop_requested)
         _exit(128 + number);
+    (void)clock_gettime(CLOCK_MONOTONIC, &stop_time);
     stop_requested = number;
     if (write(STDERR_FILENO, text, sizeof text - 1) < 0)
         return;
@@ -27,13 +35,29 @@ static void on_signal(int number)
 
 static void watch_signals(void)
 {
-    static const int numbers[] = {SIGINT, SIGTERM, SIGHUP};
-    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART}, old;
+    static const struct {
+        int number;
+        void (*handler)(int number);
+    } table[] = {{SIGINT, on_stop}, {SIGTERM, on_stop}, {SIGHUP, on_stop}, {SIGUSR1, on_save}};
 
-    sigemptyset(&action.sa_mask);
-    for (size_t i = 0; i < CLI_COUNT(numbers); i++)
-        if (sigaction(numbers[i], NULL, &old) == 0 && old.sa_handler != SIG_IGN)
-            sigaction(numbers[i], &action, NULL); /* nohup's choice stays */
+    for (size_t i = 0; i < CLI_COUNT(table); i++) {
+        struct sigaction action = {.sa_handler = table[i].handler, .sa_flags = SA_RESTART}, old;
+
+        sigemptyset(&action.sa_mask);
+        if (sigaction(table[i].number, NULL, &old) == 0 && old.sa_handler != SIG_IGN)
+            sigaction(table[i].number, &action, NULL); /* nohup's choice stays */
+    }
+}
+
+/* Seconds since the first signal asked for a stop; negative: none has. */
+static double seconds_since_stop(void)
+{
+    struct timespec now;
+
+    if (!stop_requested || clock_gettime(CLOCK_MONOTONIC, &now) != 0)
+        return -1;
+    return (double)(now.tv_sec - stop_time.tv_sec) +
+           1e-9 * (double)(now.tv_nsec - stop_time.tv_nsec);
 }
 
 /* ----------------------------------------------------------------------------------------------
@@ -63,10 +87,15 @@ thaw_run_options cli_run_options(const cli_args *args)
 /* The end of both commands: what to say, and the exit code. */
 static int finish(progress *p, thaw_status status, const char *run)
 {
+    const double seconds = seconds_since_stop();
+
     progress_leave(p);
     if (status != THAW_E_STOPPED)
         return cli_report(status);
-    fprintf(stderr, "thaw: stopped; go on with: thaw resume %s\n", run);
+    fprintf(stderr, "thaw: stopped");
+    if (seconds >= 0)
+        fprintf(stderr, " and saved %.2f s after the signal", seconds);
+    fprintf(stderr, "; go on with: thaw resume %s\n", run);
     return thaw_exit_code(status);
 }
 
@@ -128,6 +157,7 @@ int cmd_train(const cli_args *args)
     options.on_event = progress_event;
     options.user = &p;
     options.stop = &stop_requested;
+    options.save = &save_requested;
     code = finish(&p, thaw_train(recipe, &options), options.run);
 done:
     thaw_recipe_destroy(recipe);
@@ -147,5 +177,6 @@ int cmd_resume(const cli_args *args)
     options.on_event = progress_event;
     options.user = &p;
     options.stop = &stop_requested;
+    options.save = &save_requested;
     return finish(&p, thaw_resume(&options), options.run);
 }

@@ -25,8 +25,8 @@ const cli_command cli_commands[] = {
      "model.safetensors with the names that PyTorch users expect). The run folder is --run, or\n"
      "runs/NAME for a recipe NAME.toml.\n"
      "\n"
-     "Ctrl-C and SIGTERM stop after the current step and save; the exit code is then 75 and\n"
-     "`thaw resume` goes on. A second Ctrl-C leaves at once.\n"},
+     "Ctrl-C and SIGTERM stop after the micro-batch under way and save; the exit code is then 75\n"
+     "and `thaw resume` goes on. A second one leaves at once. SIGUSR1 saves and goes on.\n"},
     {"resume", "RUN", 1, 1, OPTION_SET | OPTION_JSON | OPTION_QUIET | HOW, cmd_resume,
      "go on with a run that was stopped or killed",
      "Goes on from the newest checkpoint of the folder RUN that verifies, with the run's own "

@@ -110,6 +110,7 @@ set(THAW_REST_SOURCES
     src/exec/ref_f32.c
     src/exec/ref_f64.c
     src/train/api.c
+    src/train/culprit.c
     src/train/diffview.c
     src/train/edit.c
     src/train/evaluate.c
@@ -266,6 +267,7 @@ set(THAW_UNIT_TESTS
     exec/test_ref
     train/test_api
     train/test_bitrot
+    train/test_culprit
     train/test_diffview
     train/test_edit
     train/test_evaluate

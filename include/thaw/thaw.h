@@ -143,8 +143,11 @@ typedef struct thaw_run_options {
     const char *const *sets; /* thaw_resume: overrides, as for thaw_recipe_load; the run's recipe
                                 keeps them */
     int n_sets;
-    const volatile int
-        *stop; /* set to non-zero by a signal handler to save and stop; may be NULL */
+    const volatile int *stop; /* set to non-zero by a signal handler to stop after the micro-batch
+                                 under way, save, and return THAW_E_STOPPED; an update that is not
+                                 complete then is made again by a resume; may be NULL */
+    volatile int *save; /* set to non-zero by a signal handler to save after this step and go on;
+                           set back to 0 when that begins; may be NULL */
 } thaw_run_options;
 
 /*

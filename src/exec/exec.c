@@ -373,8 +373,11 @@ thaw_status exec_run(exec_session *s, const exec_run_args *args)
         return thaw_fail(THAW_E_NOMEM,
                          "the arena was given up for a larger one that did not fit in memory");
     s->args = args;
-    for (int i = 0; i < count_steps(s->plan) && status == THAW_OK; i++)
+    for (int i = 0; i < count_steps(s->plan) && status == THAW_OK; i++) {
         status = s->own[i] ? s->exec->ops->run(s, i) : exec_ref.run(s, i);
+        if (args->watch && status == THAW_OK)
+            args->watch(args->watch_user, s, i);
+    }
     /* Also after an error: a step before it may have changed them. */
     for (int i = 0; i < s->n_touched; i++)
         params_touch(s->exec->params, s->touched[i]);

@@ -44,8 +44,8 @@ void exec_close(exec *e);
 
 /*
  * Whether convolutions and matrix products are summed in double, whatever that costs; ref always
- * does. A product of two floats is exact in double, so such a sum is rounded once. To be said before plans are compiled for
- * this executor.
+ * does. A product of two floats is exact in double, so such a sum is rounded once. To be said
+ * before plans are compiled for this executor.
  */
 void exec_set_sums(exec *e, bool in_double);
 
@@ -66,6 +66,9 @@ size_t exec_scratch(const void *e, const plan *p, const plan_step *step);
 thaw_status exec_wake(exec_session **out, exec *e, const plan *p) THAW_MUST_USE;
 void exec_sleep(exec_session *s);
 
+/* Called after step i of a run, for a look at what it read and made (exec_read). */
+typedef void exec_watch_fn(void *user, const exec_session *s, int i);
+
 typedef struct exec_run_args {
     const void *const *input; /* one pointer per plan input */
     bool accumulate; /* add to the gradients instead of replacing them: micro-batches after the
@@ -73,6 +76,8 @@ typedef struct exec_run_args {
     uint64_t
         seed; /* of the run: dropout masks are keyed by (seed, layer, epoch, sample, element) */
     int64_t epoch;
+    exec_watch_fn *watch; /* NULL: nobody looks */
+    void *watch_user;
 } exec_run_args;
 
 /* Run all steps. Allocates nothing. Running statistics are updated in place and their versions

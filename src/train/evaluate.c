@@ -60,9 +60,13 @@ thaw_status run_batch(const plan_entry *e, job *j, const batch *b, bool accumula
     const exec_run_args args = {.input = input,
                                 .accumulate = accumulate,
                                 .seed = (uint64_t)j->recipe->seed,
-                                .epoch = b->epoch};
+                                .epoch = b->epoch,
+                                .watch = j->watch ? culprit_look : NULL,
+                                .watch_user = j->watch};
 
     THAW_CHECK(bind_inputs(input, j, b));
+    if (j->watch)
+        j->watch->batch = b;
     return exec_run(e->session, &args);
 }
 

@@ -360,8 +360,9 @@ typedef struct job {
     struct job_source *source;     /* adapters of the caller's own data, or NULL */
     exec *exec;
     int threads;
-    void *targets;   /* of a batch for a squared error: one-hot rows; made when first needed */
-    char *load_note; /* what loading the weights replaced or left over; "" for nothing */
+    void *targets; /* of a batch for a squared error: one-hot rows; made when first needed */
+    struct culprit *watch; /* looks for values that are not finite while set; NULL: nobody does */
+    char *load_note;       /* what loading the weights replaced or left over; "" for nothing */
 } job;
 
 /* What a job needs to do; data and executor cost time and memory. */
@@ -533,6 +534,7 @@ typedef struct trainer {
     double rate;
     int64_t saved_iteration; /* of the newest checkpoint, -1: none */
     int64_t evaluated_iteration;
+    run_state tried;    /* before the last update */
     text note;          /* what taking up a checkpoint has to tell */
     run_record *record; /* of the checkpoint taken up: its edits go on into later ones; or NULL */
     bool stop;
@@ -544,11 +546,31 @@ typedef struct update {
     double ramp; /* factor of lr for what thawed with the phase */
     int64_t samples;
     bool applied, epoch_ended;
+    bool given_up; /* asked to stop between two micro-batches: it is as if nothing had been done */
 } update;
 
 /* One update: micro-batches, clipping, optimizer; or a skipped one. Advances t->state, iteration
  * included. */
 thaw_status trainer_update(update *u, trainer *t) THAW_MUST_USE;
+
+/* Whether the caller has asked for a stop. */
+bool trainer_stopping(const trainer *t);
+
+/*
+ * The last update was not finite: do it again, looking at what each step makes, and say where it
+ * began (culprit.c). What training has is as before, but for gradients.
+ */
+thaw_status trainer_find_culprit(text *out, trainer *t) THAW_MUST_USE;
+
+/* culprit.c: the first value that is not finite in batches that are run. */
+typedef struct culprit {
+    const job *job;
+    const batch *batch; /* the present one */
+    bool found;
+    text words;
+} culprit;
+exec_watch_fn culprit_look;
+void culprit_of_gradients(culprit *c, const params *p); /* where no step was to blame */
 
 /* Run from t->state to the end. */
 thaw_status trainer_create(trainer **out, job *j) THAW_MUST_USE;

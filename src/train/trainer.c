@@ -381,13 +381,24 @@ static thaw_status save(trainer *t)
     return THAW_OK;
 }
 
+/* Asked once, it is done once. */
+static bool save_requested(const trainer *t)
+{
+    volatile int *const save = t->options->save;
+    const bool wanted = save && *save;
+
+    if (wanted)
+        *save = 0;
+    return wanted;
+}
+
 static bool save_due(const trainer *t, const update *u)
 {
     const thaw_recipe *r = t->job->recipe;
 
     return (r->save_steps > 0 && t->state.iteration % r->save_steps == 0) ||
            (r->save_epochs > 0 && u->epoch_ended && t->state.epoch % r->save_epochs == 0) ||
-           os()->monotonic() - t->saved_at >= r->save_seconds;
+           os()->monotonic() - t->saved_at >= r->save_seconds || save_requested(t);
 }
 
 /* The phase of the step just made has no further step. */
@@ -426,7 +437,7 @@ static void find_total(trainer *t)
                              thaw_schedule_n_phases(t->job->schedule) - 1);
 }
 
-static bool stop_requested(const trainer *t)
+bool trainer_stopping(const trainer *t)
 {
     return t->stop || (t->options->stop && *t->options->stop);
 }
@@ -475,6 +486,22 @@ static void note_data(trainer *t)
     tell_notes(t);
 }
 
+static thaw_status fail_numeric(trainer *t)
+{
+    text where = TEXT_INIT;
+    thaw_status status;
+
+    THAW_TRY(trainer_find_culprit(&where, t));
+    status = thaw_fail(THAW_E_NUMERIC,
+                       "step %lld: the loss or its gradient was not finite %d times in a row: %s; "
+                       "try a smaller 'optimizer.lr' or set 'optimizer.clip_norm'",
+                       (long long)t->state.iteration, MOST_SKIPPED,
+                       where.data ? where.data : "where it began is not known");
+done:
+    text_done(&where);
+    return status;
+}
+
 static thaw_status after_update(trainer *t, const update *u)
 {
     const thaw_recipe *r = t->job->recipe;
@@ -483,11 +510,7 @@ static thaw_status after_update(trainer *t, const update *u)
     tell_step(t, u);
     note_data(t);
     if (t->state.skipped_in_row >= MOST_SKIPPED)
-        return thaw_fail(
-            THAW_E_NUMERIC,
-            "step %lld: the loss or its gradient was not finite %d times in a row; try a smaller "
-            "'optimizer.lr' or set 'optimizer.clip_norm'",
-            (long long)t->state.iteration, MOST_SKIPPED);
+        return fail_numeric(t);
     if (u->epoch_ended && r->eval_every > 0 && t->state.epoch % r->eval_every == 0) {
         THAW_CHECK(evaluate_split(t, "valid"));
         THAW_CHECK(fire_until(t));
@@ -512,7 +535,7 @@ static thaw_status one_step(trainer *t)
     if (!t->effect || effect->digest != t->effect->digest || effect->phase != t->phase)
         THAW_CHECK(change_effect(t, effect, false));
     THAW_CHECK(trainer_update(&u, t));
-    return after_update(t, &u);
+    return u.given_up ? THAW_OK : after_update(t, &u);
 }
 
 /* ---------------------------------------------------------------------------------------------- a
@@ -569,7 +592,7 @@ thaw_status trainer_run(trainer *t)
     if (t->state.iteration > 0 && t->state.iteration < t->total)
         THAW_TRY(take_up_phase(t));
     while (t->state.iteration < t->total) {
-        if (stop_requested(t)) {
+        if (trainer_stopping(t)) {
             THAW_TRY(save(t));
             tell_text(t, THAW_EVENT_END, "stopped on request");
             status = thaw_fail(THAW_E_STOPPED, "stopped on request after step %lld of %lld%s",

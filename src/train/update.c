@@ -31,7 +31,7 @@ static thaw_status run_micro_batches(double *loss, double *valid, update *u, tra
 {
     const thaw_recipe *r = t->job->recipe;
 
-    for (int64_t k = 0; k < r->accumulate && !u->epoch_ended; k++) {
+    for (int64_t k = 0; k < r->accumulate && !u->epoch_ended && !u->given_up; k++) {
         const batch *b;
         const plan_entry *e;
 
@@ -43,8 +43,17 @@ static thaw_status run_micro_batches(double *loss, double *valid, update *u, tra
         advance_data(&t->state, t->job->train, b, r->loader.wrap);
         u->samples += b->n;
         u->epoch_ended = b->last;
+        u->given_up = k + 1 < r->accumulate && !b->last && trainer_stopping(t) && !t->job->watch;
     }
     return THAW_OK;
+}
+
+/* As if the update had not begun. */
+static thaw_status take_back(trainer *t)
+{
+    params_snapshot_restore(t->undo, t->job->params);
+    t->state = t->tried;
+    return loader_seek(t->loader, t->state.epoch, t->state.index);
 }
 
 static void smooth_loss(run_state *s, double loss)
@@ -78,8 +87,11 @@ thaw_status trainer_update(update *u, trainer *t)
     double loss = 0, valid = 0;
 
     *u = (update){0};
+    t->tried = t->state;
     THAW_CHECK(params_snapshot_take(&t->undo, t->job->params, true));
     THAW_CHECK(run_micro_batches(&loss, &valid, u, t));
+    if (u->given_up)
+        return take_back(t);
     u->lr = t->base_lr * curve_at(&t->curve, t->state.updates, t->curve_total);
     u->ramp = thaw__effect_ramp(t->effect, t->state.iteration);
     u->loss = loss / valid;
@@ -91,4 +103,26 @@ thaw_status trainer_update(update *u, trainer *t)
         skip(t);
     t->state.iteration++;
     return THAW_OK;
+}
+
+thaw_status trainer_find_culprit(text *out, trainer *t)
+{
+    const run_state now = t->state;
+    culprit c = {.job = t->job};
+    update u = {0};
+    double loss = 0, valid = 0;
+    thaw_status status;
+
+    THAW_CHECK(take_back(t));
+    t->job->watch = &c;
+    status = run_micro_batches(&loss, &valid, &u, t);
+    t->job->watch = NULL;
+    params_snapshot_restore(t->undo, t->job->params);
+    t->state = now;
+    if (status == THAW_OK) {
+        culprit_of_gradients(&c, t->job->params);
+        text_add(out, c.words.data ? c.words.data : "");
+    }
+    text_done(&c.words);
+    return status;
 }

@@ -43,6 +43,7 @@ for phase in 1 2; do
         *)
             [ $code -eq 75 ] || fail "$signal in phase $phase: ended with $code, not 75: $(cat err)"
             has err "thaw resume $run"
+            has err " s after the signal; go on with"
             ;;
         esac
         [ "$(basename "$(last "$run")")" != "$(basename "$(last whole)")" ] || fail "$run was over"
@@ -53,6 +54,18 @@ for phase in 1 2; do
         same whole/best/model.safetensors "$run/best/model.safetensors"
     done
 done
+
+# Asked to save, a run goes on to its end, with one checkpoint more than it would have; the recipe
+# keeps three, and one at the end of each phase.
+sed 's/^every = .*/every = "off"/' tiny.toml >rare.toml
+mv rare.toml tiny.toml
+checks=$((checks + 1))
+run_until 1 USR1 asked
+[ $code -eq 0 ] || fail "SIGUSR1: ended with $code: $(cat err)"
+checks=$((checks + 1))
+n=$(find asked/checkpoints -maxdepth 1 -name 'step-*' | wc -l)
+[ "$n" -eq 3 ] || fail "SIGUSR1: $n checkpoints, not 3"
+same "$(last whole)/model.safetensors" "$(last asked)/model.safetensors"
 
 # A second signal does not wait for the step to end. (Stopped, it cannot end between the two.)
 run_until 1 "STOP TERM INT CONT" twice

@@ -362,6 +362,81 @@ static void test_stopping(void **state)
     small_close(&r);
 }
 
+/* A stop between two micro-batches leaves the update undone: what a resume makes of it is the same.
+ */
+static void test_stopping_between_micro_batches(void **state)
+{
+    static const char source[] = SMALL_RESNET
+        "dropout = 0.3\n" SMALL_CALLBACK
+        "[optimizer]\nname = 'adamw'\nlr = 0.01\naccumulate = 3\n" REF "[[phase]]\nsteps = 5\n";
+    small_samples samples = {.bad[0] = false};
+    volatile int stop = 0;
+    params_snapshot *before = NULL;
+    small_run a, b;
+    update u;
+
+    (void)state;
+    small_open(&a, source, ".", &samples);
+    CHECK_OK(trainer_run(a.trainer));
+    small_open(&b, source, ".", &samples);
+    b.options.stop = &stop;
+    b.record.stop_at = 2;
+    CHECK_STATUS(trainer_run(b.trainer), THAW_E_STOPPED);
+    b.trainer->stop = false;
+    b.record.stop_at = 0;
+    CHECK_OK(params_snapshot_take(&before, b.job->params, false));
+    stop = 1;
+    CHECK_OK(trainer_update(&u, b.trainer));
+    CHECK(u.given_up && !u.applied);
+    CHECK_INT(b.trainer->state.iteration, 2);
+    CHECK_INT(b.trainer->state.index, b.trainer->tried.index);
+    for (int i = 0; i < b.job->params->n; i++)
+        CHECK_BYTES((const char *)b.job->params->item[i].data, params_snapshot_data(before, i),
+                    b.job->params->item[i].bytes);
+    stop = 0;
+    CHECK_OK(trainer_run(b.trainer));
+    small_same_tensors(&a, &b);
+    params_snapshot_destroy(before);
+    small_close(&a);
+    small_close(&b);
+}
+
+/* Asked once, a checkpoint more is saved, and training goes on. */
+static volatile int save_asked;
+static bool ask_at_two(void *user, const thaw_event *e)
+{
+    (void)user;
+    if (e->kind == THAW_EVENT_STEP && e->iteration == 2)
+        save_asked = 1;
+    return true;
+}
+
+static void test_saving_on_request(void **state)
+{
+    thaw_recipe *recipe = small_recipe(SMALL_MLP SMALL_DATA ADAMW REF
+                                       "[checkpoint]\nevery = 'off'\n[[phase]]\nsteps = 5\n",
+                                       *state);
+    char run[512], checkpoints[512];
+    small_record record = {.more = ask_at_two};
+    thaw_run_options o = {.run = small_path(run, *state, "asked"),
+                          .threads = 1,
+                          .on_event = small_listen,
+                          .user = &record,
+                          .save = &save_asked};
+    ckpt_id *id = NULL;
+    int n;
+
+    CHECK_OK(thaw_train(recipe, &o));
+    CHECK_INT(save_asked, 0);
+    CHECK_INT(record.n_saves, 2);
+    CHECK_OK(ckpt_list(&id, &n, small_path(checkpoints, run, "checkpoints")));
+    CHECK_INT(n, 2);
+    CHECK_INT(id[0].step, 5);
+    CHECK_INT(id[1].step, 2);
+    thaw__free(id);
+    thaw_recipe_destroy(recipe);
+}
+
 /* Best weights are those of the best evaluation, the first of equals. */
 static void test_best(void **state)
 {
@@ -399,6 +474,8 @@ int main(void)
         cmocka_unit_test(test_it_learns),
         cmocka_unit_test(test_wrap),
         cmocka_unit_test(test_stopping),
+        cmocka_unit_test(test_stopping_between_micro_batches),
+        cmocka_unit_test(test_saving_on_request),
         cmocka_unit_test(test_best),
     };
 
