@@ -79,6 +79,7 @@ set(THAW_REST_SOURCES
     src/plan/compile.c
     src/plan/cut.c
     src/plan/dump.c
+    src/plan/fuse.c
     src/plan/memplan.c
     src/plan/order.c
     src/plan/plan_verify.c
@@ -106,6 +107,7 @@ set(THAW_REST_SOURCES
     src/exec/fast_norm.c
     src/exec/fast_pool.c
     src/exec/fast_rows.c
+    src/exec/packing.c
     src/exec/ref.c
     src/exec/ref_f32.c
     src/exec/ref_f64.c
@@ -248,6 +250,7 @@ set(THAW_UNIT_TESTS
     plan/test_compile
     plan/test_cut
     plan/test_dump
+    plan/test_fuse
     plan/test_memplan
     plan/test_order
     plan/test_plan_verify
@@ -264,6 +267,7 @@ set(THAW_UNIT_TESTS
     optim/test_rules
     exec/test_dnn
     exec/test_exec
+    exec/test_fused
     exec/test_ref
     train/test_api
     train/test_bitrot

@@ -172,6 +172,16 @@ static dnnl_status_t append_sum(dnnl_post_ops_t ops)
 #endif
 }
 
+static dnnl_status_t append_eltwise(dnnl_post_ops_t ops, dnnl_alg_kind_t kind, float alpha,
+                                    float beta)
+{
+#if DNNL_VERSION_MAJOR >= 3
+    return dnnl_post_ops_append_eltwise(ops, kind, alpha, beta);
+#else
+    return dnnl_post_ops_append_eltwise(ops, 1.0f, kind, alpha, beta);
+#endif
+}
+
 /* ----------------------------------------------------------------------------------------------
  * kernels */
 
@@ -192,7 +202,7 @@ struct dnn_kernel {
 struct dnn_library {
     dnnl_engine_t engine;
     dnnl_stream_t stream;
-    dnnl_primitive_attr_t attr, attr_add; /* workspace is the caller's; the same, adding */
+    dnnl_primitive_attr_t attr_add; /* of a reorder that adds */
     dnn_kernel *kernels;
 };
 
@@ -205,26 +215,39 @@ static thaw_status check(dnnl_status_t status, const char *what)
     return thaw_fail(THAW_E_OS, "the kernel library failed with status %d (%s)", (int)status, what);
 }
 
-static thaw_status make_attributes(dnnl_primitive_attr_t *out, bool add)
+static dnnl_status_t append_activation(dnnl_post_ops_t ops, dnn_activation activation)
 {
-    thaw_status status = THAW_OK;
+    if (activation == DNN_RELU)
+        return append_eltwise(ops, dnnl_eltwise_relu, 0.0f, 0.0f);
+    if (activation == DNN_RELU6)
+        return append_eltwise(ops, dnnl_eltwise_clip, 0.0f, 6.0f);
+    return dnnl_success;
+}
+
+/* Attributes of a kernel that adds and acts; its workspace is the caller's, or its own when that
+ * says so. */
+static dnnl_status_t make_attributes(dnnl_primitive_attr_t *out, bool own_workspace, bool adds,
+                                     dnn_activation activation)
+{
     dnnl_primitive_attr_t attr = NULL;
     dnnl_post_ops_t ops = NULL;
+    dnnl_status_t status = dnnl_primitive_attr_create(&attr);
 
-    THAW_TRY(check(dnnl_primitive_attr_create(&attr), "attributes"));
-    if (add) {
-        THAW_TRY(check(dnnl_post_ops_create(&ops), "attributes"));
-        THAW_TRY(check(append_sum(ops), "attributes"));
-        THAW_TRY(check(dnnl_primitive_attr_set_post_ops(attr, ops), "attributes"));
-    } else
-        THAW_TRY(check(dnnl_primitive_attr_set_scratchpad_mode(attr, dnnl_scratchpad_mode_user),
-                       "attributes"));
-    *out = attr;
-    attr = NULL;
-done:
+    if (!status)
+        status = dnnl_post_ops_create(&ops);
+    if (!status && adds)
+        status = append_sum(ops);
+    if (!status)
+        status = append_activation(ops, activation);
+    if (!status)
+        status = dnnl_primitive_attr_set_post_ops(attr, ops);
+    if (!status && !own_workspace)
+        status = dnnl_primitive_attr_set_scratchpad_mode(attr, dnnl_scratchpad_mode_user);
     if (ops)
         dnnl_post_ops_destroy(ops);
-    if (attr)
+    if (!status)
+        *out = attr;
+    else if (attr)
         dnnl_primitive_attr_destroy(attr);
     return status;
 }
@@ -239,8 +262,7 @@ thaw_status dnn_open(dnn_library **out)
     THAW_TRY(check(dnnl_engine_create(&library->engine, dnnl_cpu, 0), "engine"));
     THAW_TRY(check(dnnl_stream_create(&library->stream, library->engine, dnnl_stream_default_flags),
                    "stream"));
-    THAW_TRY(make_attributes(&library->attr, false));
-    THAW_TRY(make_attributes(&library->attr_add, true));
+    THAW_TRY(check(make_attributes(&library->attr_add, true, true, DNN_LINEAR), "attributes"));
     *out = library;
     library = NULL;
 done:
@@ -276,8 +298,6 @@ void dnn_close(dnn_library *library)
     }
     if (library->attr_add)
         dnnl_primitive_attr_destroy(library->attr_add);
-    if (library->attr)
-        dnnl_primitive_attr_destroy(library->attr);
     if (library->stream)
         dnnl_stream_destroy(library->stream);
     if (library->engine)
@@ -372,16 +392,20 @@ static dnnl_status_t describe_kernel(dnn_kernel *k, const layouts *l, const meth
 {
     const dnn_library *const library = k->library;
     dnnl_primitive_desc_t hint = NULL;
-    dnnl_status_t status = dnnl_success;
+    dnnl_primitive_attr_t attr = NULL;
+    dnnl_status_t status =
+        make_attributes(&attr, false, k->problem.adds != 0, (dnn_activation)k->problem.activation);
 
-    if (m->needs_hint) {
+    if (!status && m->needs_hint) {
         dnn_problem forward = k->problem;
 
         forward.role = DNN_FORWARD;
         status = m->describe(&hint, &forward, l, NULL, library->engine, NULL);
     }
     if (!status)
-        status = m->describe(&k->desc, &k->problem, l, library->attr, library->engine, hint);
+        status = m->describe(&k->desc, &k->problem, l, attr, library->engine, hint);
+    if (attr)
+        dnnl_primitive_attr_destroy(attr);
     if (hint)
         dnnl_primitive_desc_destroy(hint);
     return status;
@@ -526,8 +550,9 @@ bool dnn_same_packing(const dnn_kernel *a, const dnn_kernel *b)
     /* Products forward and backward read the weight from its two sides. */
     const bool same_side = !a->problem.linear || a->problem.role == b->problem.role;
 
-    return a == b || (a->packed && b->packed && same_side &&
-                      dnnl_memory_desc_equal(weight_layout(a), weight_layout(b)));
+    return a == b || (!a->packed && !b->packed) ||
+           (a->packed && b->packed && same_side &&
+            dnnl_memory_desc_equal(weight_layout(a), weight_layout(b)));
 }
 
 const char *dnn_implementation(const dnn_kernel *k)

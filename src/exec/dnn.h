@@ -15,6 +15,9 @@ typedef struct dnn_kernel dnn_kernel;   /* one problem, ready to run; owned by t
 
 typedef enum dnn_role { DNN_FORWARD, DNN_BACKWARD_DATA, DNN_BACKWARD_WEIGHT } dnn_role;
 
+/* What a kernel does last, in the same pass over memory. Not a number becomes zero. */
+typedef enum dnn_activation { DNN_LINEAR, DNN_RELU, DNN_RELU6 } dnn_activation;
+
 /*
  * A problem. Compared as bytes: start from zero. For a linear layer only role, linear, bias,
  * batch (rows), channels (I) and kernels (O) are used.
@@ -27,6 +30,8 @@ typedef struct dnn_problem {
     int64_t batch, channels, kernels;
     int64_t height, width, out_height, out_width;
     int64_t window[2], stride[2], pad[2], dilation[2]; /* rows, columns; dilation 1: dense */
+    int32_t adds;       /* the result is added to what dst holds; then the activation */
+    int32_t activation; /* dnn_activation; forward */
 } dnn_problem;
 
 /*
@@ -47,6 +52,8 @@ size_t dnn_scratch_bytes(const dnn_kernel *k);
 
 /* Bytes of the packed weight it reads; 0: it reads PyTorch's layout. */
 size_t dnn_packed_bytes(const dnn_kernel *k);
+
+/* Whether two kernels read one weight in the same layout. */
 bool dnn_same_packing(const dnn_kernel *a, const dnn_kernel *b);
 
 /* Bring a weight from PyTorch's layout into the kernel's. packed: dnn_packed_bytes, 64-byte

@@ -2,9 +2,8 @@
  * dnn_exec.c - the fast executor: convolutions and linear layers on oneDNN, everything else on
  * vectorised loops, the rest left to ref.
  *
- * The one idea: a weight that a kernel wants in another layout is packed once and packed again only
- * when its parameter's version has changed; the packed copy belongs to (parameter, layout) and is
- * shared by all sessions that are awake. So frozen weights are packed once.
+ * A convolution's posts are the kernel's own: a norm is folded into its weight, a sum begins with
+ * what the output holds already, the activation comes last. The loops take their posts along, too.
  *
  * Knows nothing of why a step is in the plan.
  */
@@ -12,28 +11,29 @@
 
 #include "exec/dnn.h"
 #include "exec/fast.h"
+#include "exec/packing.h"
 
-/* A packed copy of a parameter. */
-typedef struct packing {
-    struct packing *next;
-    const dnn_kernel *kernel; /* one of those it serves: it knows the layout */
-    int tensor;               /* which parameter */
-    int users;                /* steps of sessions awake */
-    uint64_t version;
-    size_t bytes;
-    void *data;
-} packing;
+#include <math.h>
+#include <string.h>
 
 typedef struct dnn_state {
     dnn_library *library;
-    packing *packings;
+    packing_list packings;
 } dnn_state;
 
 /* What a step of a session needs beyond its slots. */
 typedef struct dnn_step {
     const dnn_kernel *kernel[3]; /* by role; NULL: not in this step */
     packing *packing;            /* NULL: the kernel reads the plain weight */
+    packing_source source;       /* of the weight, forward and data gradient */
+    uint64_t checked;            /* version of the weight that `finite` belongs to */
+    bool finite;
 } dnn_step;
+
+typedef struct dnn_session {
+    bool astray; /* something is not a number in this run, where a kernel would hide it */
+    dnn_step step[];
+} dnn_session;
 
 /* ----------------------------------------------------------------------------------------------
  * problems */
@@ -84,11 +84,34 @@ static bool is_pointwise(const dnn_problem *p)
            p->stride[1] == 1 && p->pad[0] == 0 && p->pad[1] == 0;
 }
 
+static bool has_post(const plan_step *step, op_kind op)
+{
+    for (int k = 0; k < step->n_post; k++)
+        if (step->post[k].op == op)
+            return true;
+    return false;
+}
+
+static bool folds(const plan_step *step)
+{
+    return step->op == OP_CONV2D && has_post(step, OP_BATCH_NORM_INFER);
+}
+
+/* The forward kernel does the posts, and a folded norm gives it a bias. */
+static void fill_posts(dnn_problem *p, const plan_step *step)
+{
+    p->bias |= folds(step);
+    p->adds = has_post(step, OP_ADD);
+    p->activation = has_post(step, OP_RELU)    ? DNN_RELU
+                    : has_post(step, OP_RELU6) ? DNN_RELU6
+                                               : DNN_LINEAR;
+}
+
 /*
  * The problem of a step in one role. false when the step's operands do not say all of it: a
  * gradient of the bias alone.
  */
-static bool problem_of(dnn_problem *p, const exec_call *c, op_kind op, dnn_role role)
+static bool problem_of(dnn_problem *p, const exec_call *c, const plan_step *step, dnn_role role)
 {
     const exec_operand *const src = either(&c->in[0], &c->d_in[0]);
     const exec_operand *const weight = either(&c->in[1], &c->d_in[1]);
@@ -100,7 +123,9 @@ static bool problem_of(dnn_problem *p, const exec_call *c, op_kind op, dnn_role 
     p->bias = role == DNN_FORWARD           ? c->in[2].shape != NULL
               : role == DNN_BACKWARD_WEIGHT ? (c->wrt & OP_IN(2)) != 0
                                             : 0;
-    if (op == OP_LINEAR) {
+    if (role == DNN_FORWARD)
+        fill_posts(p, step);
+    if (step->op == OP_LINEAR) {
         const int64_t channels = weight->shape->dim[1];
 
         fill_linear(p, (int64_t)src->elements / channels, channels, weight->shape->dim[0]);
@@ -137,7 +162,8 @@ static bool has_role(const exec_call *c, dnn_role role)
 }
 
 /* The kernels of a dense step by role; false when one is lacking. */
-static bool find_kernels(const dnn_kernel *kernel[3], const exec *e, const exec_call *c, op_kind op)
+static bool find_kernels(const dnn_kernel *kernel[3], const exec *e, const exec_call *c,
+                         const plan_step *step)
 {
     const dnn_state *const state = e->impl;
 
@@ -148,7 +174,7 @@ static bool find_kernels(const dnn_kernel *kernel[3], const exec *e, const exec_
         kernel[role] = NULL;
         if (!has_role(c, (dnn_role)role))
             continue;
-        if (!problem_of(&problem, c, op, (dnn_role)role) || overruns(&problem))
+        if (!problem_of(&problem, c, step, (dnn_role)role) || overruns(&problem))
             return false;
         kernel[role] = dnn_find(state->library, &problem);
         if (!kernel[role])
@@ -189,13 +215,30 @@ static bool adds_nowhere(const plan *p, const plan_step *step)
     return true;
 }
 
+static bool is_norm(const plan_step *step)
+{
+    return step->op == OP_BATCH_NORM_TRAIN || step->op == OP_BATCH_NORM_INFER;
+}
+
+/* All that plan_fuse makes of convolutions, norms and sums, and no more. */
+static bool takes_posts(const plan_step *step)
+{
+    static const uint64_t known =
+        1ull << OP_BATCH_NORM_INFER | 1ull << OP_ADD | 1ull << OP_RELU | 1ull << OP_RELU6;
+
+    for (int k = 0; k < step->n_post; k++)
+        if (!(known >> step->post[k].op & 1))
+            return false;
+    return step->n_post == 0 || step->op == OP_CONV2D || step->op == OP_ADD || is_norm(step);
+}
+
 static bool dnn_supports(const exec *e, const plan *p, const plan_step *step)
 {
     const fast_kernel *const fast = &fast_kernels[step->op];
     const dnn_kernel *kernel[3];
     exec_call c;
 
-    if (p->real != DTYPE_F32)
+    if (p->real != DTYPE_F32 || !takes_posts(step))
         return false;
     if (!is_dense(p, step))
         return (step->wrt == 0 ? fast->forward : fast->backward) != NULL &&
@@ -203,7 +246,41 @@ static bool dnn_supports(const exec *e, const plan *p, const plan_step *step)
     if (e->double_sums)
         return false;
     exec_step_shapes(&c, p, step);
-    return weight_is_param(p, step) && find_kernels(kernel, e, &c, step->op);
+    return weight_is_param(p, step) && find_kernels(kernel, e, &c, step);
+}
+
+/* What the weight that a dense step reads is made of; the forward step knows all of a norm. */
+static packing_source source_of(const plan *p, const plan_step *step)
+{
+    const plan_step *const forward = step->wrt == 0 ? step : &p->step[step->forward];
+    packing_source source = {.weight = p->slot[forward->in[1]].index};
+
+    if (!folds(step))
+        return source;
+    source.folds = 1;
+    source.bias = forward->n_in > 2 && forward->in[2] >= 0 ? p->slot[forward->in[2]].index : -1;
+    for (int i = 0; i < 4; i++)
+        source.norm[i] = p->slot[forward->post[0].in[1 + i]].index;
+    source.eps = forward->post[0].attrs.norm.eps;
+    return source;
+}
+
+static size_t weight_bytes(const plan *p, const plan_step *step)
+{
+    const int first = step->wrt == 0 ? 0 : op_table[step->op].n_outputs;
+
+    return step->in[first + 1] < 0 ? 0 : p->slot[step->in[first + 1]].bytes;
+}
+
+static size_t fold_scratch(const plan *p, const plan_step *step, const dnn_kernel *const kernel[3])
+{
+    const dnn_kernel *const reader = weight_reader(kernel);
+    packing_source source;
+
+    if (!reader || !folds(step))
+        return 0;
+    source = source_of(p, step);
+    return packing_scratch(reader, &source, weight_bytes(p, step));
 }
 
 /* Roles run one after the other, so their scratch is shared. */
@@ -216,10 +293,12 @@ static size_t dnn_scratch(const exec *e, const plan *p, const plan_step *step)
     exec_step_shapes(&c, p, step);
     if (!is_dense(p, step))
         return fast_kernels[step->op].scratch ? fast_kernels[step->op].scratch(&c, e->threads) : 0;
-    if (find_kernels(kernel, e, &c, step->op))
+    if (find_kernels(kernel, e, &c, step)) {
+        bytes = fold_scratch(p, step, kernel);
         for (int role = 0; role < 3; role++)
             if (kernel[role])
                 bytes = THAW_MAX(bytes, dnn_scratch_bytes(kernel[role]));
+    }
     if (sums_bias(&c)) {
         const exec_operand *const d = &c.d_out[0];
         const int64_t K = d->shape->dim[d->shape->rank - 1];
@@ -248,83 +327,33 @@ static thaw_status dnn_exec_open(exec *e)
     return status;
 }
 
-/* Give back packed weights that no session uses. */
-static void drop_unused(exec *e)
-{
-    dnn_state *const state = e->impl;
-
-    for (packing **at = &state->packings; *at;) {
-        packing *const p = *at;
-
-        if (p->users > 0) {
-            at = &p->next;
-            continue;
-        }
-        *at = p->next;
-        e->packed_bytes -= p->bytes;
-        thaw__free(p->data);
-        thaw__free(p);
-    }
-}
-
 static void dnn_exec_close(exec *e)
 {
     dnn_state *const state = e->impl;
 
     if (!state)
         return;
-    drop_unused(e);
+    packing_drop_unused(e, &state->packings);
     dnn_close(state->library);
     thaw__free(state);
     e->impl = NULL;
 }
 
-/* The packed copy of a parameter for a kernel, one use more; made, but not filled, where there is
- * none. */
-static thaw_status use_packing(packing **out, exec *e, const dnn_kernel *kernel, int tensor)
-{
-    dnn_state *const state = e->impl;
-    packing *p;
-
-    for (p = state->packings; p; p = p->next)
-        if (p->tensor == tensor && dnn_same_packing(p->kernel, kernel)) {
-            p->users++;
-            *out = p;
-            return THAW_OK;
-        }
-    p = thaw__new(1, sizeof *p);
-    if (p)
-        p->data = thaw__alloc(dnn_packed_bytes(kernel));
-    if (!p || !p->data) {
-        thaw__free(p);
-        return thaw_fail(THAW_E_NOMEM, "out of memory for the packed weight '%s'",
-                         e->params->item[tensor].name);
-    }
-    p->kernel = kernel;
-    p->tensor = tensor;
-    p->users = 1;
-    p->bytes = dnn_packed_bytes(kernel);
-    p->next = state->packings;
-    state->packings = p;
-    e->packed_bytes += p->bytes;
-    *out = p;
-    return THAW_OK;
-}
-
 static thaw_status wake_step(dnn_step *out, exec_session *s, int i)
 {
     const plan_step *const step = &s->plan->step[i];
-    const int first = step->wrt == 0 ? 0 : op_table[step->op].n_outputs;
+    dnn_state *const state = s->exec->impl;
     const dnn_kernel *reader;
     exec_call c;
 
     exec_step_shapes(&c, s->plan, step);
-    if (!find_kernels(out->kernel, s->exec, &c, step->op))
+    if (!find_kernels(out->kernel, s->exec, &c, step))
         return thaw_fail(THAW_E_INTERNAL, "layer '%s' lost its kernel", step->name);
     reader = weight_reader(out->kernel);
-    if (!reader || dnn_packed_bytes(reader) == 0)
+    if (!reader)
         return THAW_OK;
-    return use_packing(&out->packing, s->exec, reader, s->plan->slot[step->in[first + 1]].index);
+    out->source = source_of(s->plan, step);
+    return packing_use(&out->packing, s->exec, &state->packings, reader, &out->source);
 }
 
 static int count_steps(const plan *p)
@@ -334,50 +363,34 @@ static int count_steps(const plan *p)
 
 static thaw_status dnn_wake(exec_session *s)
 {
-    dnn_step *const steps = thaw__new((size_t)count_steps(s->plan) + 1, sizeof *steps);
+    const size_t n = (size_t)count_steps(s->plan);
+    dnn_state *const state = s->exec->impl;
+    dnn_session *const mine = thaw__alloc(sizeof *mine + n * sizeof *mine->step);
 
-    if (!steps)
+    if (!mine)
         return thaw_fail(THAW_E_NOMEM, "out of memory making a plan ready");
-    s->impl = steps;
+    memset(mine, 0, sizeof *mine + n * sizeof *mine->step);
+    s->impl = mine;
     for (int i = 0; i < count_steps(s->plan); i++)
         if (s->own[i] && is_dense(s->plan, &s->plan->step[i]))
-            THAW_CHECK(wake_step(&steps[i], s, i));
+            THAW_CHECK(wake_step(&mine->step[i], s, i));
     /* Only now: what the plan before this one had packed has found its new users. */
-    drop_unused(s->exec);
+    packing_drop_unused(s->exec, &state->packings);
     return THAW_OK;
 }
 
 static void dnn_sleep(exec_session *s)
 {
-    dnn_step *const steps = s->impl;
+    dnn_session *const mine = s->impl;
 
-    for (int i = 0; steps && i < count_steps(s->plan); i++)
-        if (steps[i].packing)
-            steps[i].packing->users--;
-    thaw__free(steps);
+    for (int i = 0; mine && i < count_steps(s->plan); i++)
+        packing_leave(mine->step[i].packing);
+    thaw__free(mine);
     s->impl = NULL;
 }
 
 /* ----------------------------------------------------------------------------------------------
  * run */
-
-/* The weight as the kernel wants it, packed again where the parameter has changed. */
-static thaw_status ready_weight(const void **out, const exec_session *s, packing *p,
-                                const float *plain)
-{
-    const param *item;
-
-    *out = plain;
-    if (!p)
-        return THAW_OK;
-    item = &s->exec->params->item[p->tensor];
-    if (p->version != item->version) {
-        THAW_CHECK(dnn_pack(p->kernel, p->data, item->data));
-        p->version = item->version;
-    }
-    *out = p->data;
-    return THAW_OK;
-}
 
 /* exec_step_adds for the gradients of one step; forward steps write no gradients here. */
 static bool adds_to(const exec_session *s, const plan_step *step, int input)
@@ -393,15 +406,82 @@ static void run_bias_sum(const exec_session *s, const plan_step *step, const exe
                     adds_to(s, step, 2), c->scratch, s->exec->threads);
 }
 
+typedef struct copy_job {
+    char *to;
+    const char *from;
+} copy_job;
+
+static void copy_range(const void *job, int64_t first, int64_t last)
+{
+    const copy_job *const j = job;
+
+    memcpy(j->to + first, j->from + first, (size_t)(last - first));
+}
+
+/* The other operand of a sum, where it is not in the output's memory already. */
+static void place_addend(const exec_session *s, int i, void *dst)
+{
+    const plan_step *const step = &s->plan->step[i];
+    const int64_t bytes = (int64_t)s->plan->slot[step->out[0]].bytes;
+
+    for (int k = 0; k < step->n_post; k++) {
+        exec_call c;
+
+        if (step->post[k].op != OP_ADD)
+            continue;
+        exec_post_call(&c, s, i, k);
+        const copy_job job = {.to = dst, .from = c.in[1 - step->post[k].chain].data};
+
+        if (job.from != dst)
+            fast_parallel(s->exec->threads, bytes, 1 << 17, copy_range, &job);
+    }
+}
+
+/*
+ * Before a kernel with an activation runs: whether it would hide that something is not a number.
+ * Weights are looked at when they have changed, inputs of the run each time; what lies between is
+ * made of these.
+ */
+static bool goes_astray(const exec_session *s, int i, const exec_call *c)
+{
+    const plan_step *const step = &s->plan->step[i];
+    dnn_step *const mine = &((dnn_session *)s->impl)->step[i];
+    const uint64_t version = packing_version(s->exec, &mine->source);
+
+    if (mine->checked != version) {
+        mine->finite = packing_is_finite(s->exec, &mine->source);
+        mine->checked = version;
+    }
+    if (!mine->finite)
+        return true;
+    return s->plan->slot[step->in[0]].place == SLOT_INPUT &&
+           !tensor_all_finite(c->in[0].data, c->in[0].dtype, c->in[0].elements);
+}
+
+/* Not a number, everywhere; and so in all later kernels that would hide it. */
+static void mark_astray(const exec_session *s, int i, const exec_call *c)
+{
+    dnn_session *const mine = s->impl;
+
+    if (i == 0)
+        mine->astray = false;
+    if (!has_post(&s->plan->step[i], OP_RELU) && !has_post(&s->plan->step[i], OP_RELU6))
+        return;
+    mine->astray = mine->astray || goes_astray(s, i, c);
+    if (mine->astray)
+        memset(c->out[0].data, 0xff, c->out[0].elements * sizeof(float));
+}
+
 static thaw_status run_dense(exec_session *s, int i)
 {
     const plan_step *const step = &s->plan->step[i];
-    const dnn_step *const mine = (const dnn_step *)s->impl + i;
+    const dnn_step *const mine = &((dnn_session *)s->impl)->step[i];
     dnn_operands o = {0};
     exec_call c;
 
     exec_step_call(&c, s, i);
     o = (dnn_operands){.src = c.in[0].data,
+                       .weight = c.in[1].data,
                        .bias = c.in[2].data,
                        .d_dst = c.d_out[0].data,
                        .dst = c.out[0].data,
@@ -410,13 +490,43 @@ static thaw_status run_dense(exec_session *s, int i)
                        .d_bias = c.d_in[2].data,
                        .scratch = c.scratch,
                        .accumulate = adds_to(s, step, 1)};
-    THAW_CHECK(ready_weight(&o.weight, s, mine->packing, c.in[1].data));
+    if (mine->packing)
+        THAW_CHECK(packing_weight(&o.weight, &o.bias, s->exec, mine->packing, c.scratch));
+    if (step->wrt == 0)
+        place_addend(s, i, o.dst);
     for (int role = 0; role < 3; role++)
         if (mine->kernel[role])
             THAW_CHECK(dnn_run(mine->kernel[role], &o));
     if (sums_bias(&c))
         run_bias_sum(s, step, &c);
+    if (step->wrt == 0)
+        mark_astray(s, i, &c);
     return THAW_OK;
+}
+
+/* The posts of a step on the loops: one pass over memory does them, too. */
+static void fill_fast_posts(fast_call *c, const exec_session *s, int i)
+{
+    const plan_step *const step = &s->plan->step[i];
+    const plan_step *const forward = step->wrt == 0 ? step : &s->plan->step[step->forward];
+    const int *const in = step->part > 0 ? forward->post[step->part - 1].in : forward->in;
+
+    for (int k = 0; k < step->n_post; k++) {
+        exec_call post;
+
+        exec_post_call(&post, s, i, k);
+        if (step->post[k].op == OP_ADD) {
+            c->post.addend = post.in[1 - step->post[k].chain].data;
+            continue;
+        }
+        c->post.clips = true;
+        c->post.limit = step->post[k].op == OP_RELU6 ? 6.0f : NAN;
+        c->post.clipped = post.out[0].data;
+        if (!is_norm(step))
+            continue;
+        c->post.weight = exec_step_pointer(s, in[1]);
+        c->post.bias = exec_step_pointer(s, in[2]);
+    }
 }
 
 static thaw_status dnn_exec_run(exec_session *s, int i)
@@ -430,6 +540,7 @@ static thaw_status dnn_exec_run(exec_session *s, int i)
     exec_step_call(&c.op, s, i);
     for (int k = 0; k < step->n_out && step->wrt != 0; k++)
         c.add[k] = adds_to(s, step, k);
+    fill_fast_posts(&c, s, i);
     (step->wrt == 0 ? fast_kernels[step->op].forward : fast_kernels[step->op].backward)(&c);
     return THAW_OK;
 }

@@ -239,6 +239,51 @@ void exec_step_call(exec_call *c, const exec_session *s, int i)
     }
 }
 
+/* The result so far, or its gradient: of the shape of what the whole step makes, or takes. */
+static int chain_slot(const plan_step *step)
+{
+    return step->wrt == 0 ? step->out[0] : step->in[0];
+}
+
+void exec_post_shapes(exec_call *c, const plan *p, const plan_step *step, int k)
+{
+    const plan_post *const post = &step->post[k];
+    const int n_in = post->n_in - (step->wrt == 0 ? 0 : 1), chain = chain_slot(step);
+
+    *c = (exec_call){.attrs = &post->attrs, .wrt = step->wrt == 0 ? 0 : OP_IN(post->chain)};
+    set_operands(c->in, OP_MAX_INPUTS, p, post->in, n_in);
+    if (step->wrt == 0) {
+        set_operands(&c->in[post->chain], 1, p, &chain, 1);
+        set_operands(c->out, 1, p, &chain, 1);
+        return;
+    }
+    set_operands(c->out, 1, p, &post->in[n_in], 1);
+    set_operands(c->d_out, 1, p, &chain, 1);
+    set_operands(&c->d_in[post->chain], 1, p, &chain, 1);
+}
+
+void exec_post_call(exec_call *c, const exec_session *s, int i, int k)
+{
+    const plan_step *const step = &s->plan->step[i];
+    const plan_post *const post = &step->post[k];
+    const int n_in = post->n_in - (step->wrt == 0 ? 0 : 1);
+
+    exec_post_shapes(c, s->plan, step, k);
+    c->seed = s->args ? s->args->seed : 0;
+    c->epoch = s->args ? s->args->epoch : 0;
+    set_data(c->in, s, post->in, n_in);
+    if (step->wrt != 0)
+        set_data(c->out, s, &post->in[n_in], 1);
+}
+
+bool exec_step_sums(const plan_step *step)
+{
+    for (int k = 0; k < step->n_post; k++)
+        if (step->post[k].op == OP_ADD)
+            return true;
+    return false;
+}
+
 /* ----------------------------------------------------------------------------------------------
  * sessions */
 

@@ -164,6 +164,17 @@ void exec_step_shapes(exec_call *c, const plan *p, const plan_step *step);
 void exec_step_call(exec_call *c, const exec_session *s, int i);
 
 /*
+ * Fill a call for post k of step i, without scratch. Its input at `chain` and its output (backward:
+ * the gradients of the two) are operands without data: where the result so far is, is up to the
+ * executor. The second one fills shapes alone.
+ */
+void exec_post_call(exec_call *c, const exec_session *s, int i, int k);
+void exec_post_shapes(exec_call *c, const plan *p, const plan_step *step, int k);
+
+/* Whether a step has a sum among its posts. */
+bool exec_step_sums(const plan_step *step);
+
+/*
  * A reference kernel: plain loops, sums in double. Forward: reads in, writes out. Backward: makes
  * d_in[i] where its data is not NULL. Where the op works element by element, an output may be the
  * same memory as the input of the same shape.

@@ -41,9 +41,24 @@ void fast_set_threads(int threads);
 typedef void fast_work(const void *job, int64_t first, int64_t last);
 void fast_parallel(int threads, int64_t n, int64_t least, fast_work *work, const void *job);
 
+/*
+ * What norms and sums do in the same pass. Forward: the result plus addend, then clipped to [0,
+ * limit]. Backward: the gradient counts only where the result was not clipped; this is found out
+ * again from a norm's own operands, or from what was clipped where they are not there.
+ */
+typedef struct fast_post {
+    const float *addend; /* NULL: none; may be the output's memory */
+    bool clips;
+    float limit;          /* NAN, which nothing reaches: none */
+    const float *clipped; /* backward: the result */
+    const float *weight;  /* backward: the norm's, and its bias */
+    const float *bias;
+} fast_post;
+
 /* A step for these loops: the operands, and which gradients are added to instead of replaced. */
 typedef struct fast_call {
     exec_call op;
+    fast_post post;
     int threads;
     bool add[OP_MAX_INPUTS];
 } fast_call;

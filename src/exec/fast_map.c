@@ -60,6 +60,21 @@ FAST_CLONES static void add_range(const void *job, int64_t first, int64_t last)
         dst[i] = a[i] + b[i];
 }
 
+FAST_CLONES static void add_clip_range(const void *job, int64_t first, int64_t last)
+{
+    const map_job *const j = job;
+    const float *const a = j->a, *const b = j->b;
+    float *const dst = j->dst;
+    const float limit = j->limit;
+
+    FAST_SIMD
+    for (int64_t i = first; i < last; i++) {
+        const float sum = a[i] + b[i], x = sum <= 0.0f ? 0.0f : sum;
+
+        dst[i] = x >= limit ? limit : x;
+    }
+}
+
 static void map(const fast_call *c, fast_work *work, const map_job *job)
 {
     fast_parallel(c->threads, (int64_t)c->op.out[0].elements, LEAST, work, job);
@@ -102,6 +117,9 @@ void fast_relu6_backward(const fast_call *c)
 
 void fast_add(const fast_call *c)
 {
-    map(c, add_range,
-        &(map_job){.dst = c->op.out[0].data, .a = c->op.in[0].data, .b = c->op.in[1].data});
+    map(c, c->post.clips ? add_clip_range : add_range,
+        &(map_job){.dst = c->op.out[0].data,
+                   .a = c->op.in[0].data,
+                   .b = c->op.in[1].data,
+                   .limit = c->post.limit});
 }

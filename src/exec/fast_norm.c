@@ -73,6 +73,29 @@ static float *channel_row(void *scratch, const cut *k, int row)
 }
 
 /* ----------------------------------------------------------------------------------------------
+ * one element; each is written once, so that backward finds the very bits of forward */
+
+FAST_INLINE float normalised(float x, float mean, float scale, float bias)
+{
+    return (x - mean) * scale + bias;
+}
+
+FAST_INLINE float clip(float x, float limit)
+{
+    const float y = x <= 0.0f ? 0.0f : x;
+
+    return y >= limit ? limit : y;
+}
+
+/* The gradient d, where the result y was not clipped. */
+FAST_INLINE float pass(float d, float y, float limit)
+{
+    const float g = y <= 0.0f ? 0.0f : d;
+
+    return y >= limit ? 0.0f : g;
+}
+
+/* ----------------------------------------------------------------------------------------------
  * sums over a block, in f32 */
 
 /* sum[c] += src - centre, squares[c] += its square. */
@@ -117,28 +140,73 @@ FAST_CLONES static void add_rows(float *restrict sum, const float *restrict d, i
         sum[c] += d[c];
 }
 
-/* sum[c] += d, product[c] += d * (src - mean). */
-FAST_CLONES static void add_products(float *restrict sum, float *restrict product,
-                                     const float *restrict d, const float *restrict src,
-                                     const float *restrict mean, int64_t rows, int64_t C)
+/* What a block's gradients are summed with; pointers to rows of C where not said otherwise. */
+typedef struct gradient_block {
+    const float *d, *src;              /* [rows, C] */
+    const float *clipped;              /* [rows, C]: the result, where src is not there */
+    const float *mean, *scale, *shift; /* scale and shift: to clip again */
+    float limit;
+} gradient_block;
+
+/* sum[c] += d, where y was not clipped. */
+FAST_CLONES static void add_clipped(float *restrict sum, const gradient_block *g, int64_t rows,
+                                    int64_t C)
 {
+    const float *restrict d = g->d, *restrict y = g->clipped;
+    const float limit = g->limit;
+
+    for (int64_t r = 0; r < rows; r++, d += C, y += C)
+        FAST_SIMD
+    for (int64_t c = 0; c < C; c++)
+        sum[c] += pass(d[c], y[c], limit);
+}
+
+/* sum[c] += d, product[c] += d * (src - mean). */
+FAST_INLINE void products(float *restrict sum, float *restrict product, const gradient_block *g,
+                          int64_t rows, int64_t C, bool clips)
+{
+    const float *restrict d = g->d, *restrict src = g->src, *restrict mean = g->mean;
+    const float *restrict scale = g->scale, *restrict shift = g->shift;
+    const float limit = g->limit;
     int64_t r = 0;
 
     for (; r + 4 <= rows; r += 4, d += 4 * C, src += 4 * C)
         FAST_SIMD
     for (int64_t c = 0; c < C; c++) {
         const float m = mean[c];
+        float e[4], p[4];
 
-        sum[c] += (d[c] + d[C + c]) + (d[2 * C + c] + d[3 * C + c]);
-        product[c] += (d[c] * (src[c] - m) + d[C + c] * (src[C + c] - m)) +
-                      (d[2 * C + c] * (src[2 * C + c] - m) + d[3 * C + c] * (src[3 * C + c] - m));
+        for (int k = 0; k < 4; k++) {
+            const float x = src[k * C + c];
+            const float y = clips ? normalised(x, m, scale[c], shift[c]) : 0.0f;
+
+            e[k] = clips ? pass(d[k * C + c], y, limit) : d[k * C + c];
+            p[k] = e[k] * (x - m);
+        }
+        sum[c] += (e[0] + e[1]) + (e[2] + e[3]);
+        product[c] += (p[0] + p[1]) + (p[2] + p[3]);
     }
     for (; r < rows; r++, d += C, src += C)
         FAST_SIMD
     for (int64_t c = 0; c < C; c++) {
-        sum[c] += d[c];
-        product[c] += d[c] * (src[c] - mean[c]);
+        const float y = clips ? normalised(src[c], mean[c], scale[c], shift[c]) : 0.0f;
+        const float e = clips ? pass(d[c], y, limit) : d[c];
+
+        sum[c] += e;
+        product[c] += e * (src[c] - mean[c]);
     }
+}
+
+FAST_CLONES static void add_products(float *restrict sum, float *restrict product,
+                                     const gradient_block *g, int64_t rows, int64_t C)
+{
+    products(sum, product, g, rows, C, false);
+}
+
+FAST_CLONES static void add_clipped_products(float *restrict sum, float *restrict product,
+                                             const gradient_block *g, int64_t rows, int64_t C)
+{
+    products(sum, product, g, rows, C, true);
 }
 
 /* to += from, from = 0. */
@@ -237,10 +305,28 @@ static group_sums moments(const moments_job *j, int threads)
  * sums of gradients */
 
 typedef struct sums_job {
-    const float *d, *src, *mean; /* src and mean NULL: only the sum of d */
+    gradient_block all; /* src NULL: only the sum of d */
+    bool clips;
     void *scratch;
     cut cut;
 } sums_job;
+
+static void sums_of_block(const sums_job *j, const group_sums *to, int64_t row, int64_t n)
+{
+    const int64_t C = j->cut.C;
+    gradient_block g = j->all;
+
+    g.d += row * C;
+    if (g.src) {
+        g.src += row * C;
+        (j->clips ? add_clipped_products : add_products)(to->block_first, to->block_second, &g, n,
+                                                         C);
+    } else if (j->clips) {
+        g.clipped += row * C;
+        add_clipped(to->block_first, &g, n, C);
+    } else
+        add_rows(to->block_first, g.d, n, C);
+}
 
 static void sums_of_groups(const void *job, int64_t first, int64_t last)
 {
@@ -254,13 +340,7 @@ static void sums_of_groups(const void *job, int64_t first, int64_t last)
 
         memset(g.first, 0, group_floats(C) * sizeof(float));
         for (int64_t row = k->rows * group / k->groups; row < end; row += k->block) {
-            const int64_t n = THAW_MIN(k->block, end - row);
-
-            if (j->src)
-                add_products(g.block_first, g.block_second, j->d + row * C, j->src + row * C,
-                             j->mean, n, C);
-            else
-                add_rows(g.block_first, j->d + row * C, n, C);
+            sums_of_block(j, &g, row, THAW_MIN(k->block, end - row));
             flush(g.first, g.block_first, C);
             flush(g.second, g.block_second, C);
         }
@@ -294,7 +374,7 @@ static void store(float *to, const double *from, int64_t C, bool add)
 void fast_column_sum(float *dst, const float *src, int64_t rows, int64_t columns, bool add,
                      void *scratch, int threads)
 {
-    const sums_job job = {.d = src, .scratch = scratch, .cut = cut_rows(rows, columns)};
+    const sums_job job = {.all = {.d = src}, .scratch = scratch, .cut = cut_rows(rows, columns)};
 
     store(dst, sums(&job, threads).first, columns, add);
 }
@@ -306,59 +386,113 @@ typedef struct map_job {
     float *dst;
     const float *a, *b;
     const float *mean, *scale, *bias, *slope; /* [C] */
+    const float *shift;                       /* [C]: the norm's own bias, to clip again */
+    const float *clipped;
+    float limit;
     int64_t C;
 } map_job;
 
-/* dst = (a - mean) * scale + bias. */
-FAST_CLONES static void normalise_rows(const void *job, int64_t first, int64_t last)
+/* dst = (a - mean) * scale + bias, plus b, clipped. */
+FAST_INLINE void normalise(const map_job *j, int64_t first, int64_t last, bool adds, bool clips)
 {
-    const map_job *const j = job;
     const int64_t C = j->C;
     const float *const mean = j->mean, *const scale = j->scale, *const bias = j->bias;
+    const float limit = j->limit;
 
     for (int64_t r = first; r < last; r++) {
-        const float *const a = j->a + r * C;
+        const float *const a = j->a + r * C, *const b = adds ? j->b + r * C : NULL;
         float *const dst = j->dst + r * C;
 
         FAST_SIMD
-        for (int64_t c = 0; c < C; c++)
-            dst[c] = (a[c] - mean[c]) * scale[c] + bias[c];
+        for (int64_t c = 0; c < C; c++) {
+            const float x = normalised(a[c], mean[c], scale[c], bias[c]);
+            const float y = adds ? x + b[c] : x;
+
+            dst[c] = clips ? clip(y, limit) : y;
+        }
     }
 }
 
-/* dst = a * scale + (b - mean) * slope + bias: a the gradient, b the normalised input's source. */
-FAST_CLONES static void combine_rows(const void *job, int64_t first, int64_t last)
+FAST_CLONES static void normalise_rows(const void *job, int64_t first, int64_t last)
 {
-    const map_job *const j = job;
+    normalise(job, first, last, false, false);
+}
+
+FAST_CLONES static void normalise_clip_rows(const void *job, int64_t first, int64_t last)
+{
+    normalise(job, first, last, false, true);
+}
+
+FAST_CLONES static void normalise_add_rows(const void *job, int64_t first, int64_t last)
+{
+    normalise(job, first, last, true, false);
+}
+
+FAST_CLONES static void normalise_add_clip_rows(const void *job, int64_t first, int64_t last)
+{
+    normalise(job, first, last, true, true);
+}
+
+static fast_work *const normalisers[2][2] = {{normalise_rows, normalise_clip_rows},
+                                             {normalise_add_rows, normalise_add_clip_rows}};
+
+/* dst = a * scale + (b - mean) * slope + bias: a the gradient, b the normalised input's source. */
+FAST_INLINE void combine(const map_job *j, int64_t first, int64_t last, bool clips)
+{
     const int64_t C = j->C;
     const float *const mean = j->mean, *const scale = j->scale;
-    const float *const bias = j->bias, *const slope = j->slope;
+    const float *const bias = j->bias, *const slope = j->slope, *const shift = j->shift;
+    const float limit = j->limit;
 
     for (int64_t r = first; r < last; r++) {
         const float *const a = j->a + r * C, *const b = j->b + r * C;
         float *const dst = j->dst + r * C;
 
         FAST_SIMD
-        for (int64_t c = 0; c < C; c++)
-            dst[c] = a[c] * scale[c] + ((b[c] - mean[c]) * slope[c] + bias[c]);
+        for (int64_t c = 0; c < C; c++) {
+            const float y = clips ? normalised(b[c], mean[c], scale[c], shift[c]) : 0.0f;
+            const float d = clips ? pass(a[c], y, limit) : a[c];
+
+            dst[c] = d * scale[c] + ((b[c] - mean[c]) * slope[c] + bias[c]);
+        }
     }
 }
 
-/* dst = a * scale. */
-FAST_CLONES static void scale_rows(const void *job, int64_t first, int64_t last)
+FAST_CLONES static void combine_rows(const void *job, int64_t first, int64_t last)
 {
-    const map_job *const j = job;
+    combine(job, first, last, false);
+}
+
+FAST_CLONES static void combine_clip_rows(const void *job, int64_t first, int64_t last)
+{
+    combine(job, first, last, true);
+}
+
+/* dst = a * scale. */
+FAST_INLINE void scale_all(const map_job *j, int64_t first, int64_t last, bool clips)
+{
     const int64_t C = j->C;
     const float *const scale = j->scale;
+    const float limit = j->limit;
 
     for (int64_t r = first; r < last; r++) {
-        const float *const a = j->a + r * C;
+        const float *const a = j->a + r * C, *const y = clips ? j->clipped + r * C : NULL;
         float *const dst = j->dst + r * C;
 
         FAST_SIMD
         for (int64_t c = 0; c < C; c++)
-            dst[c] = a[c] * scale[c];
+            dst[c] = (clips ? pass(a[c], y[c], limit) : a[c]) * scale[c];
     }
+}
+
+FAST_CLONES static void scale_rows(const void *job, int64_t first, int64_t last)
+{
+    scale_all(job, first, last, false);
+}
+
+FAST_CLONES static void scale_clip_rows(const void *job, int64_t first, int64_t last)
+{
+    scale_all(job, first, last, true);
 }
 
 static void map_rows(const cut *k, int threads, fast_work *work, map_job job)
@@ -387,6 +521,42 @@ size_t fast_norm_scratch(const exec_call *c, int threads)
     return fast_column_scratch(k.rows, k.C);
 }
 
+/* The op table lists it for some gradients only; to clip again it is always needed. */
+static const float *weight_of(const fast_call *call)
+{
+    return call->post.weight ? call->post.weight : call->op.in[1].data;
+}
+
+static void map_forward(const fast_call *call, const cut *k, const float *mean, const float *scale)
+{
+    const exec_call *const op = &call->op;
+
+    map_rows(k, call->threads, normalisers[call->post.addend != NULL][call->post.clips],
+             (map_job){.dst = op->out[0].data,
+                       .a = op->in[0].data,
+                       .b = call->post.addend,
+                       .mean = mean,
+                       .scale = scale,
+                       .bias = op->in[2].data,
+                       .limit = call->post.limit});
+}
+
+/* What backward sums over, for a norm with this mean and scale. */
+static sums_job gradient_sums(const fast_call *call, const cut *k, const float *src,
+                              const float *mean, const float *scale)
+{
+    return (sums_job){.all = {.d = call->op.d_out[0].data,
+                              .src = src,
+                              .clipped = call->post.clipped,
+                              .mean = mean,
+                              .scale = scale,
+                              .shift = call->post.bias,
+                              .limit = call->post.limit},
+                      .clips = call->post.clips,
+                      .scratch = call->op.scratch,
+                      .cut = *k};
+}
+
 void fast_batch_norm_train(const fast_call *call)
 {
     const exec_call *const op = &call->op;
@@ -410,12 +580,7 @@ void fast_batch_norm_train(const fast_call *call)
         scale[c] = rstd[c] * weight[c];
     }
     ++*(int64_t *)op->in[5].data;
-    map_rows(&k, call->threads, normalise_rows,
-             (map_job){.dst = op->out[0].data,
-                       .a = op->in[0].data,
-                       .mean = mean,
-                       .scale = scale,
-                       .bias = op->in[2].data});
+    map_forward(call, &k, mean, scale);
 }
 
 /*
@@ -426,18 +591,18 @@ void fast_batch_norm_train_backward(const fast_call *call)
 {
     const exec_call *const op = &call->op;
     const cut k = cut_of(op);
+    const float *const src = op->in[0].data, *const weight = weight_of(call);
     const float *const mean = op->out[1].data, *const rstd = op->out[2].data;
-    const float *const weight = op->in[1].data;
-    const sums_job job = {.d = op->d_out[0].data,
-                          .src = op->in[0].data,
-                          .mean = mean,
-                          .scratch = op->scratch,
-                          .cut = k};
-    const group_sums sum = sums(&job, call->threads);
     float *const scale = channel_row(op->scratch, &k, 0), *const slope = scale + k.C;
     float *const bias = slope + k.C;
+    sums_job job;
+    group_sums sum;
 
-    for (int64_t c = 0; job.src && c < k.C; c++)
+    for (int64_t c = 0; src && weight && c < k.C; c++)
+        scale[c] = rstd[c] * weight[c];
+    job = gradient_sums(call, &k, src, mean, scale);
+    sum = sums(&job, call->threads);
+    for (int64_t c = 0; src && c < k.C; c++)
         sum.second[c] *= (double)rstd[c];
     store(op->d_in[1].data, sum.second, k.C, call->add[1]);
     store(op->d_in[2].data, sum.first, k.C, call->add[2]);
@@ -446,18 +611,19 @@ void fast_batch_norm_train_backward(const fast_call *call)
     for (int64_t c = 0; c < k.C; c++) {
         const double whole = (double)weight[c] * (double)rstd[c];
 
-        scale[c] = (float)whole;
         slope[c] = (float)(-whole * (double)rstd[c] * sum.second[c] / (double)k.rows);
         bias[c] = (float)(-whole * sum.first[c] / (double)k.rows);
     }
-    map_rows(&k, call->threads, combine_rows,
+    map_rows(&k, call->threads, call->post.clips ? combine_clip_rows : combine_rows,
              (map_job){.dst = op->d_in[0].data,
                        .a = op->d_out[0].data,
-                       .b = op->in[0].data,
+                       .b = src,
                        .mean = mean,
                        .scale = scale,
                        .slope = slope,
-                       .bias = bias});
+                       .bias = bias,
+                       .shift = call->post.bias,
+                       .limit = call->post.limit});
 }
 
 static double running_rstd(const exec_call *op, int64_t c)
@@ -466,9 +632,10 @@ static double running_rstd(const exec_call *op, int64_t c)
 }
 
 /* scale = weight / sqrt(running variance + eps), into the scratch. */
-static float *running_scale(const exec_call *op, const cut *k)
+static float *running_scale(const fast_call *call, const cut *k)
 {
-    const float *const weight = op->in[1].data;
+    const exec_call *const op = &call->op;
+    const float *const weight = weight_of(call);
     float *const scale = channel_row(op->scratch, k, 0);
 
     for (int64_t c = 0; c < k->C; c++)
@@ -481,12 +648,7 @@ void fast_batch_norm_infer(const fast_call *call)
     const exec_call *const op = &call->op;
     const cut k = cut_of(op);
 
-    map_rows(&k, call->threads, normalise_rows,
-             (map_job){.dst = op->out[0].data,
-                       .a = op->in[0].data,
-                       .mean = op->in[3].data,
-                       .scale = running_scale(op, &k),
-                       .bias = op->in[2].data});
+    map_forward(call, &k, op->in[3].data, running_scale(call, &k));
 }
 
 void fast_batch_norm_infer_backward(const fast_call *call)
@@ -495,11 +657,10 @@ void fast_batch_norm_infer_backward(const fast_call *call)
     const cut k = cut_of(op);
 
     if (op->d_in[1].data || op->d_in[2].data) {
-        const sums_job job = {.d = op->d_out[0].data,
-                              .src = op->d_in[1].data ? op->in[0].data : NULL,
-                              .mean = op->in[3].data,
-                              .scratch = op->scratch,
-                              .cut = k};
+        const float *const src = op->d_in[1].data ? op->in[0].data : NULL;
+        const bool again = src && call->post.clips;
+        const sums_job job =
+            gradient_sums(call, &k, src, op->in[3].data, again ? running_scale(call, &k) : NULL);
         const group_sums sum = sums(&job, call->threads);
 
         for (int64_t c = 0; op->d_in[1].data && c < k.C; c++)
@@ -508,8 +669,10 @@ void fast_batch_norm_infer_backward(const fast_call *call)
         store(op->d_in[2].data, sum.first, k.C, call->add[2]);
     }
     if (op->d_in[0].data)
-        map_rows(&k, call->threads, scale_rows,
+        map_rows(&k, call->threads, call->post.clips ? scale_clip_rows : scale_rows,
                  (map_job){.dst = op->d_in[0].data,
                            .a = op->d_out[0].data,
-                           .scale = running_scale(op, &k)});
+                           .scale = running_scale(call, &k),
+                           .clipped = call->post.clipped,
+                           .limit = call->post.limit});
 }

@@ -38,20 +38,42 @@ static bool ref_supports(const exec *e, const plan *p, const plan_step *step)
     return true;
 }
 
-/* Gradients to be added first, then what the kernel wants for itself. */
+/*
+ * Posts run one after the other over the result. Where one of them adds, the output may be the
+ * memory of what is added, and backward the gradient that comes in is not ours to change: then the
+ * result is kept aside until the last.
+ */
+static size_t chain_bytes(const plan *p, const plan_step *step)
+{
+    if (step->n_post == 0 || !(step->wrt || exec_step_sums(step)))
+        return 0;
+    return align_up(p->slot[step->wrt ? step->in[0] : step->out[0]].bytes);
+}
+
+static size_t kernel_bytes(const plan *p, op_kind op, const exec_call *c)
+{
+    const ref_kernel *const kernel =
+        p->real == DTYPE_F64 ? &ref_kernels_f64[op] : &ref_kernels_f32[op];
+
+    return kernel->scratch ? kernel->scratch(c) * sizeof(double) : 0;
+}
+
+/* Gradients to be added first, then the result of posts, then what the kernels want. */
 static size_t ref_scratch(const exec *e, const plan *p, const plan_step *step)
 {
-    const ref_kernel *const kernel = kernel_of(p, step);
-    size_t bytes = 0;
+    size_t bytes = chain_bytes(p, step), most;
     exec_call c;
 
     (void)e;
     for (int k = 0; k < step->n_out; k++)
         bytes += aside_bytes(p, step->out[k]);
     exec_step_shapes(&c, p, step);
-    if (kernel->scratch)
-        bytes += kernel->scratch(&c) * sizeof(double);
-    return bytes;
+    most = kernel_bytes(p, step->op, &c);
+    for (int k = 0; k < step->n_post; k++) {
+        exec_post_shapes(&c, p, step, k);
+        most = THAW_MAX(most, kernel_bytes(p, step->post[k].op, &c));
+    }
+    return bytes + most;
 }
 
 static void add_into(void *to, const exec_operand *from)
@@ -64,11 +86,50 @@ static void add_into(void *to, const exec_operand *from)
             ((float *)to)[i] += ((const float *)from->data)[i];
 }
 
+static const ref_kernel *post_kernel(const plan *p, const plan_post *post)
+{
+    return p->real == DTYPE_F64 ? &ref_kernels_f64[post->op] : &ref_kernels_f32[post->op];
+}
+
+/* Forward: from `from` to `out`, over `from` in between. */
+static void run_posts(const exec_session *s, int i, void *from, void *out, void *scratch)
+{
+    const plan_step *const step = &s->plan->step[i];
+
+    for (int k = 0; k < step->n_post; k++) {
+        exec_call c;
+
+        exec_post_call(&c, s, i, k);
+        c.scratch = scratch;
+        c.in[step->post[k].chain].data = from;
+        c.out[0].data = k == step->n_post - 1 ? out : from;
+        post_kernel(s->plan, &step->post[k])->forward(&c);
+    }
+}
+
+/* Backward: the gradient that the step's own op takes, from the one that comes in. */
+static void run_posts_backward(const exec_session *s, int i, const exec_operand *d, void *to,
+                               void *scratch)
+{
+    const plan_step *const step = &s->plan->step[i];
+
+    for (int k = step->n_post; k-- > 0;) {
+        exec_call c;
+
+        exec_post_call(&c, s, i, k);
+        c.scratch = scratch;
+        c.d_out[0].data = k == step->n_post - 1 ? d->data : to;
+        c.d_in[step->post[k].chain].data = to;
+        post_kernel(s->plan, &step->post[k])->backward(&c);
+    }
+}
+
 static thaw_status ref_run(exec_session *s, int i)
 {
     const plan_step *const step = &s->plan->step[i];
     const ref_kernel *const kernel = kernel_of(s->plan, step);
-    char *scratch = exec_step_scratch(s, i);
+    const size_t aside = chain_bytes(s->plan, step);
+    char *scratch = exec_step_scratch(s, i), *chain;
     exec_operand *made;
     exec_call c;
 
@@ -80,9 +141,23 @@ static thaw_status ref_run(exec_session *s, int i)
         if (scratch)
             scratch += aside_bytes(s->plan, step->out[k]);
     }
-    c.scratch = scratch;
+    chain = scratch;
+    c.scratch = scratch ? scratch + aside : NULL;
 
-    (step->wrt ? kernel->backward : kernel->forward)(&c);
+    if (step->wrt) {
+        if (step->n_post > 0) {
+            run_posts_backward(s, i, &c.d_out[0], chain, c.scratch);
+            c.d_out[0].data = chain;
+        }
+        kernel->backward(&c);
+    } else {
+        void *const out = c.out[0].data;
+
+        if (aside > 0)
+            c.out[0].data = chain;
+        kernel->forward(&c);
+        run_posts(s, i, c.out[0].data, out, c.scratch);
+    }
 
     for (int k = 0; k < step->n_out; k++)
         if (exec_step_adds(s, step->out[k]))

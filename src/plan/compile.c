@@ -236,11 +236,22 @@ static uint64_t hash_step(uint64_t h, const plan_step *step)
     HASH(h, step->op);
     HASH(h, step->wrt);
     HASH(h, step->forward);
+    HASH(h, step->part);
     HASH(h, step->module);
     HASH(h, step->attrs);
     h = hash_text(h, step->name);
     HASH(h, step->n_in);
-    h = hash_fnv1a_n(h, step->in, (size_t)step->n_in * sizeof *step->in);
+    HASH(h, step->n_reads);
+    h = hash_fnv1a_n(h, step->in, (size_t)step->n_reads * sizeof *step->in);
+    HASH(h, step->n_post);
+    for (int k = 0; k < step->n_post; k++) {
+        HASH(h, step->post[k].op);
+        HASH(h, step->post[k].chain);
+        HASH(h, step->post[k].module);
+        HASH(h, step->post[k].attrs);
+        HASH(h, step->post[k].n_in);
+        h = hash_text(h, step->post[k].name);
+    }
     HASH(h, step->n_out);
     h = hash_fnv1a_n(h, step->out, (size_t)step->n_out * sizeof *step->out);
     HASH(h, step->scratch_offset);
@@ -292,6 +303,7 @@ static thaw_status (*const pass_table[])(plan_build *b) = {
     add_results,          /* loss and argmax */
     differentiate,        /* gradients of what trains */
     thaw__plan_prune,     /* what nobody needs goes */
+    thaw__plan_fuse,      /* what can be done in one pass over memory is */
     thaw__plan_order,     /* nodes become steps over slots */
     thaw__plan_inplace,   /* results written over what dies */
     ask_scratch,          /* what executors need beside */

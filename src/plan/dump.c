@@ -70,13 +70,15 @@ static void list_memory(memory_line line[N_MEMORY_LINES], const plan *p)
 
 enum { COLUMN_OP = 7, COLUMN_LAYER = 45, COLUMN_SHAPE = 73, COLUMN_BYTES = 97, COLUMN_PLACE = 109 };
 
-/* "conv2d", or "conv2d: d weight, d bias" */
+/* "conv2d+add+relu", or "conv2d: d weight, d bias" */
 static void add_op(text *out, const plan_step *step)
 {
     char input[16];
     const char *before = ": ";
 
     text_add(out, op_table[step->op].name);
+    for (int k = 0; k < step->n_post; k++)
+        text_addf(out, "+%s", op_table[step->post[k].op].name);
     for (int i = 0; i < step->n_out; i++)
         if (step->wrt & OP_IN(i)) {
             text_addf(out, "%sd %s", before, op_input_name(input, step->op, i));
@@ -204,6 +206,20 @@ static void json_slots(text *out, const int *slot, int n)
     text_add(out, "]");
 }
 
+/* Ops and layers that are part of the step. */
+static void json_posts(text *out, const plan_step *step)
+{
+    text_add(out, ",\"posts\":[");
+    for (int k = 0; k < step->n_post; k++) {
+        text_addf(out, "%s{\"op\":", k ? "," : "");
+        text_add_json_string(out, op_table[step->post[k].op].name);
+        text_add(out, ",\"layer\":");
+        text_add_json_string(out, step->post[k].name);
+        text_add(out, "}");
+    }
+    text_add(out, "]");
+}
+
 static void json_step(text *out, const plan *p, int s)
 {
     const plan_step *step = &p->step[s];
@@ -214,8 +230,9 @@ static void json_step(text *out, const plan *p, int s)
     text_addf(out, ",\"direction\":\"%s\",\"wrt\":",
               s < p->n_once + p->n_forward ? "forward" : "backward");
     json_wrt(out, step);
+    json_posts(out, step);
     if (step->wrt)
-        text_addf(out, ",\"forward\":%d", step->forward);
+        text_addf(out, ",\"forward\":%d,\"part\":%d", step->forward, step->part);
     text_add(out, ",\"layer\":");
     text_add_json_string(out, step->name);
     text_add(out, ",\"shape\":");
@@ -229,7 +246,7 @@ static void json_step(text *out, const plan *p, int s)
               step->scratch_bytes);
     text_add_json_double(out, step->flops);
     text_add(out, ",\"in\":");
-    json_slots(out, step->in, step->n_in);
+    json_slots(out, step->in, step->n_reads);
     text_add(out, ",\"out\":");
     json_slots(out, step->out, step->n_out);
     text_add(out, "}");

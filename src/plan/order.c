@@ -65,20 +65,120 @@ static thaw_status slot_for(int *out, plan_build *b, value_id v, int step)
     return THAW_OK;
 }
 
-static thaw_status slots_for(const int **out, plan_build *b, const value_id *v, int n, int step)
-{
-    int *list = region_alloc(b->plan->region, (size_t)n, sizeof *list);
+/* ----------------------------------------------------------------------------------------------
+ * steps */
 
-    if (!list)
-        return out_of_memory("the steps");
-    for (int i = 0; i < n; i++)
-        THAW_CHECK(slot_for(&list[i], b, v[i], step));
-    *out = list;
+/* The forward node of a post of backward node k, or post k itself. */
+static const graph_node *post_node(const plan_build *b, size_t k)
+{
+    const graph_node *node = &b->g->node[k];
+
+    return node->wrt ? &b->g->node[node->forward] : node;
+}
+
+static bool is_chain(const plan_build *b, const graph_node *node, int i, int before)
+{
+    return b->g->value[node->in[i]].producer == before;
+}
+
+/* What a forward post reads beside the result so far, which is at `chain`. */
+static thaw_status fill_forward_post(plan_post *post, int *in, plan_build *b, size_t k, int before)
+{
+    const graph_node *node = &b->g->node[k];
+
+    for (int i = 0; i < node->n_in; i++) {
+        in[i] = -1;
+        if (is_chain(b, node, i, before))
+            post->chain = i;
+        else
+            THAW_CHECK(slot_for(&in[i], b, node->in[i], b->plan->n_step));
+    }
     return THAW_OK;
 }
 
-/* ----------------------------------------------------------------------------------------------
- * steps */
+/* What the gradient of a post reads; its output last. */
+static thaw_status fill_backward_post(plan_post *post, int *in, plan_build *b, size_t k)
+{
+    const graph_node *node = &b->g->node[k];
+    const op_info *info = &op_table[node->op];
+    const int n_in = post->n_in - 1;
+
+    for (int i = 0; i < n_in; i++) {
+        if (node->wrt & OP_IN(i))
+            post->chain = i;
+        THAW_CHECK(slot_for(&in[i], b, node->in[backward_in(info, n_in, i)], b->plan->n_step));
+    }
+    return slot_for(&in[n_in], b, node->in[backward_out(info, n_in, 0)], b->plan->n_step);
+}
+
+static thaw_status fill_posts(plan_build *b, plan_step *step, plan_post *post, int *in, size_t k)
+{
+    const graph *g = b->g;
+    int before = (int)k;
+
+    for (int at = b->next[k]; at >= 0; before = at, at = b->next[at], post++) {
+        const graph_node *forward = post_node(b, (size_t)at);
+
+        *post = (plan_post){.op = forward->op,
+                            .module = forward->module,
+                            .attrs = forward->attrs,
+                            .n_in = forward->n_in + (step->wrt ? 1 : 0),
+                            .in = in};
+        post->name = region_strdup(b->plan->region, forward->name);
+        if (!post->name)
+            return out_of_memory("the names");
+        THAW_CHECK(step->wrt ? fill_backward_post(post, in, b, (size_t)at)
+                             : fill_forward_post(post, in, b, (size_t)at, before));
+        in += post->n_in;
+        step->flops += graph_node_flops(g, &g->node[at]);
+    }
+    return THAW_OK;
+}
+
+/* The forward step of a backward one, and which part of it. */
+static void find_forward(const plan_build *b, plan_step *step, const graph_node *node)
+{
+    int part = 0;
+
+    for (int at = b->head[node->forward]; at != node->forward; at = b->next[at])
+        part++;
+    step->forward = b->step_of[node->forward];
+    step->part = part;
+}
+
+/* How many slots the posts of node k mention. */
+static int count_post_reads(const plan_build *b, size_t k, int *n_post)
+{
+    int n = 0;
+
+    for (int at = b->next[k]; at >= 0; at = b->next[at], ++*n_post)
+        n += post_node(b, (size_t)at)->n_in + (b->g->node[at].wrt ? 1 : 0);
+    return n;
+}
+
+/* The last post of node k, or the node itself. */
+static const graph_node *last_node(const plan_build *b, size_t k)
+{
+    while (b->next[k] >= 0)
+        k = (size_t)b->next[k];
+    return &b->g->node[k];
+}
+
+/* What the step of node k reads and makes. With posts, the last of them makes its first output, or
+ * takes the gradient that comes first. */
+static thaw_status fill_slots(plan_build *b, plan_step *step, int *in, int *out, size_t k)
+{
+    const graph_node *node = &b->g->node[k], *last = last_node(b, k);
+    const int s = b->plan->n_step;
+
+    for (int i = 0; i < node->n_in; i++)
+        THAW_CHECK(slot_for(&in[i], b, node->wrt && i == 0 ? last->in[0] : node->in[i], s));
+    for (int j = 0; j < node->n_out; j++)
+        THAW_CHECK(slot_for(&out[j], b, !node->wrt && j == 0 ? last->out[0] : node->out[j], s));
+    step->in = in;
+    step->out = out;
+    return THAW_OK;
+}
 
 static thaw_status emit_step(plan_build *b, size_t k)
 {
@@ -86,25 +186,35 @@ static thaw_status emit_step(plan_build *b, size_t k)
     plan *p = b->plan;
     const int s = p->n_step;
     plan_step *step = &p->step[s];
+    plan_post *post;
+    int *in, *out;
 
     *step = (plan_step){.section = SECTION_STEP,
                         .op = node->op,
                         .wrt = node->wrt,
-                        .forward = node->wrt ? b->step_of[node->forward] : -1,
+                        .forward = -1,
                         .module = node->module,
                         .attrs = node->attrs,
                         .n_in = node->n_in,
                         .n_out = node->n_out,
                         .flops = graph_node_flops(b->g, node)};
+    if (node->wrt)
+        find_forward(b, step, node);
+    step->n_reads = node->n_in + count_post_reads(b, k, &step->n_post);
     step->name = region_strdup(p->region, node->name);
-    if (!step->name)
-        return out_of_memory("the names");
-    THAW_CHECK(slots_for(&step->in, b, node->in, node->n_in, s));
-    THAW_CHECK(slots_for(&step->out, b, node->out, node->n_out, s));
-    for (int i = 0; i < node->n_in; i++)
-        if (step->in[i] >= 0)
-            p->slot[step->in[i]].last = s;
-    b->step_of[k] = p->n_step++;
+    in = region_alloc(p->region, (size_t)step->n_reads, sizeof *in);
+    out = region_alloc(p->region, (size_t)step->n_out, sizeof *out);
+    step->post = post = region_alloc(p->region, (size_t)step->n_post, sizeof *post);
+    if (!step->name || !in || !out || !post)
+        return out_of_memory("the steps");
+    THAW_CHECK(fill_slots(b, step, in, out, k));
+    THAW_CHECK(fill_posts(b, step, post, in + step->n_in, k));
+    for (int i = 0; i < step->n_reads; i++)
+        if (in[i] >= 0)
+            p->slot[in[i]].last = s;
+    for (int at = (int)k; at >= 0; at = b->next[at])
+        b->step_of[at] = s;
+    p->n_step++;
     return THAW_OK;
 }
 
@@ -156,7 +266,7 @@ thaw_status thaw__plan_order(plan_build *b)
     for (size_t k = 0; k < g->n_nodes; k++) {
         const graph_node *node = &g->node[k];
 
-        if (!b->live[k])
+        if (!b->live[k] || b->head[k] != (int)k)
             continue;
         THAW_CHECK(emit_step(b, k));
         if (k >= (size_t)g->n_forward)

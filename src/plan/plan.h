@@ -48,19 +48,48 @@ typedef struct plan_slot {
  *
  * A flatten of an input of the run that keeps the order of bytes is no step: its output is one more
  * SLOT_INPUT slot with the same index.
+ *
+ * Posts: ops that a step does to its first output before anybody sees it, one after the other, as
+ * in "conv2d+batch_norm_infer+add+relu". What lies between has no slot. A forward step with an add
+ * among its posts may also have its output over the other operand of that add, unless that is what
+ * it reads itself. In a backward step the posts' gradients come first, the last post's first of
+ * all: it takes the gradient of what the posts made.
+ *
+ *   conv2d             batch_norm_infer, where nobody trains convolution or norm, so that a kernel
+ *                      may fold the norm into the weight; then add; then, where no gradient passes
+ *                      through, relu or relu6
+ *   batch_norm_train, batch_norm_infer        add; then relu or relu6
+ *   add                relu or relu6
+ *   backward           conv2d: d src with batch_norm_infer; norms with relu or relu6
  */
 typedef enum plan_section { SECTION_ONCE, SECTION_STEP, SECTION_UPDATE } plan_section;
+
+typedef struct plan_post {
+    op_kind op;
+    int chain; /* the input that is the result so far */
+    int module;
+    op_attrs attrs;
+    const char *name;
+    int n_in;
+    const int *in; /* slots of its other inputs by place, -1 at `chain`; backward: of those that its
+                      gradient reads, then its output or -1. Part of the step's list. */
+} plan_post;
+#define PLAN_MAX_POSTS 3
 
 typedef struct plan_step {
     plan_section section;
     op_kind op;
     uint32_t wrt; /* as graph_node.wrt */
     int forward;  /* backward: number of its forward step; else -1 */
+    int part;     /* backward: the forward step's post that it belongs to, from 1; 0: its own op */
     int module;
     op_attrs attrs;
     const char *name;
     int n_in, n_out;
-    const int *in, *out;                  /* slot numbers, -1 as NO_VALUE */
+    const int *in, *out; /* slot numbers, -1 as NO_VALUE */
+    int n_reads;         /* length of `in`: n_in, then what the posts read */
+    int n_post;
+    const plan_post *post;
     size_t scratch_offset, scratch_bytes; /* in the arena, during this step only */
     double flops;
 } plan_step;
@@ -130,10 +159,12 @@ typedef struct plan_request {
     bool inplace; /* let activations reuse their input's memory; default true */
     plan_part part;
     value_id cut; /* of `model`, unless PLAN_WHOLE */
+    bool fold;    /* norms at rest become posts of the convolution before them; default true */
+    bool fuse;    /* sums and activations become posts of the step before them; default true */
 } plan_request;
 #define PLAN_REQUEST_INIT                                                                          \
     {                                                                                              \
-        .loss_op = OP_COUNT, .inplace = true                                                       \
+        .loss_op = OP_COUNT, .inplace = true, .fold = true, .fuse = true                           \
     }
 
 /*
@@ -171,6 +202,9 @@ thaw_status plan_find_cut(plan_cut *out, const plan_request *request) THAW_MUST_
  */
 thaw_status plan_verify(const plan *p, const thaw_effect *effect) THAW_MUST_USE;
 
+/* Steps whose posts have an op, such as norms folded; forward steps alone. */
+int plan_count_posts(const plan *p, op_kind op);
+
 /* Predicted peak of one run: arena, inputs, parameters, gradients, optimizer state. */
 size_t plan_peak_bytes(const plan *p);
 
@@ -191,10 +225,12 @@ typedef struct plan_build {
     graph *g;                                /* the model's with shapes bound; passes change it */
     value_id output, loss, valid, predicted; /* NO_VALUE: the plan has none */
     bool *trainable;                         /* [request->n_params] wants a gradient */
-    bool *live;                              /* [g->n_nodes] becomes a step */
-    int *step_of;                            /* [g->n_nodes] its number, -1: none */
-    int *slot_of;                            /* [g->n_values] slot number, -1 without one */
-    int *host; /* [plan->n_slots] slot whose memory it takes over in place, -1: has its own */
+    bool *live;                              /* [g->n_nodes] becomes a step, or part of one */
+    int *head;    /* [g->n_nodes] the node whose step this one is part of; itself: its own step */
+    int *next;    /* [g->n_nodes] its first or next post, -1: none */
+    int *step_of; /* [g->n_nodes] its number, -1: none */
+    int *slot_of; /* [g->n_values] slot number, -1 without one */
+    int *host;    /* [plan->n_slots] slot whose memory it takes over in place, -1: has its own */
     plan *plan;
 } plan_build;
 
@@ -202,6 +238,7 @@ typedef struct plan_build {
 thaw_status thaw__plan_take_part(plan_build *b) THAW_MUST_USE; /* cut.c: before or behind a cut */
 thaw_status thaw__plan_modes(plan_build *b) THAW_MUST_USE; /* norms and dropout as the phase asks */
 thaw_status thaw__plan_prune(plan_build *b) THAW_MUST_USE; /* fills live */
+thaw_status thaw__plan_fuse(plan_build *b) THAW_MUST_USE;  /* fills head and next */
 thaw_status
 thaw__plan_order(plan_build *b) THAW_MUST_USE; /* fills steps and slots, step_of, slot_of */
 thaw_status thaw__plan_inplace(plan_build *b) THAW_MUST_USE; /* fills host */
@@ -213,6 +250,10 @@ bool thaw__plan_view(int *index, const graph *g, value_id v);
 
 /* The mode bit that an op needs to stay as it is, 0: none. */
 uint8_t thaw__plan_mode_of(op_kind op);
+
+/* Whether `post` may stand after `before`, the step's own op or an earlier post, as in the table of
+ * posts above; of a step whose own op is `own`. */
+bool thaw__plan_may_post(op_kind own, op_kind before, op_kind post, bool backward);
 
 /* Whether output `out` of a step may take over the memory of its input `in`, life spans aside. */
 bool thaw__plan_may_share(const plan *p, const plan_step *step, int in, int out);

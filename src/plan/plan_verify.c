@@ -65,15 +65,76 @@ static thaw_status check_slots(const verify_call *c)
 /* ----------------------------------------------------------------------------------------------
  * steps alone */
 
+/* One op of a forward step: its own, or one of its posts. What lies between them has no slot. */
+typedef struct step_part {
+    op_kind op;
+    int module;
+    const op_attrs *attrs;
+    const int *in;
+    int n_in;
+    int n_out;
+    int chain; /* the input that comes from the part before, -1: none */
+} step_part;
+
+static step_part part_of(const plan_step *step, int part)
+{
+    const plan_post *post = part > 0 ? &step->post[part - 1] : NULL;
+
+    if (!post)
+        return (step_part){step->op, step->module, &step->attrs, step->in, step->n_in, step->n_out,
+                           -1};
+    return (step_part){post->op,   post->module, &post->attrs,
+                       post->in,   post->n_in,   op_table[post->op].n_outputs,
+                       post->chain};
+}
+
+/* Slot of a part's output, -1: it has none, as it goes on to the next post. */
+static int out_of(const plan_step *step, int part, int j)
+{
+    return part == (j > 0 ? 0 : step->n_post) ? step->out[j] : -1;
+}
+
+/* Shape and type of what lies between the parts: as of the whole step's first output. */
+static int chain_slot(const plan_step *step)
+{
+    return step->out[0];
+}
+
+static thaw_status check_post_lists(const verify_call *c, int s)
+{
+    const plan_step *step = &c->p->step[s];
+    int n = step->n_in;
+    op_kind before = step->op;
+
+    if (step->n_post < 0 || step->n_post > PLAN_MAX_POSTS || (step->wrt && step->n_post > 1))
+        return bad_step(c, s, "too many posts");
+    for (int k = 0; k < step->n_post; k++) {
+        const plan_post *post = &step->post[k];
+
+        if (post->op >= OP_COUNT ||
+            !thaw__plan_may_post(step->op, before, post->op, step->wrt != 0))
+            return bad_step(c, s, "a post that may not stand there");
+        if (post->n_in < op_table[post->op].least_inputs || post->chain < 0 ||
+            post->n_in > op_table[post->op].most_inputs + (step->wrt ? 1 : 0) ||
+            post->chain >= post->n_in || post->in != step->in + n)
+            return bad_step(c, s, "a post with another list of inputs than its op has");
+        n += post->n_in;
+        before = post->op;
+    }
+    return n == step->n_reads ? THAW_OK : bad_step(c, s, "its list is not that of its posts");
+}
+
 /* Before anything of the lists is read. */
 static thaw_status check_arity(const verify_call *c, int s)
 {
     const plan_step *step = &c->p->step[s], *forward;
     const op_info *info;
+    step_part part;
 
     if (step->op >= OP_COUNT)
         return bad_step(c, s, "unknown op");
     info = &op_table[step->op];
+    THAW_CHECK(check_post_lists(c, s));
     if (!step->wrt)
         return step->n_in >= info->least_inputs && step->n_in <= info->most_inputs &&
                        step->n_out == info->n_outputs
@@ -82,9 +143,12 @@ static thaw_status check_arity(const verify_call *c, int s)
     if (step->forward < 0 || step->forward >= s)
         return bad_step(c, s, "it has no forward step before it");
     forward = &c->p->step[step->forward];
-    if (forward->wrt || forward->op != step->op)
+    if (step->part < 0 || step->part > forward->n_post)
+        return bad_step(c, s, "its forward step has no such part");
+    part = part_of(forward, step->part);
+    if (forward->wrt || part.op != step->op)
         return bad_step(c, s, "its forward step is another op");
-    if (step->n_out != forward->n_in || step->n_in != 2 * forward->n_out + forward->n_in)
+    if (step->n_out != part.n_in || step->n_in != 2 * part.n_out + part.n_in)
         return bad_step(c, s, "wrong number of inputs or outputs");
     return THAW_OK;
 }
@@ -97,17 +161,19 @@ static bool has_slots(const plan *p, const int *list, int n)
     return true;
 }
 
-/* Shapes and types of the outputs are what the op's rule says. */
-static thaw_status check_forward(const verify_call *c, int s)
+/* Shapes and types of one part's outputs, by the op's rule. */
+static thaw_status infer_part(shape *out_shape, dtype *out_dtype, const verify_call *c, int s,
+                              int number)
 {
     const plan *p = c->p;
     const plan_step *step = &p->step[s];
-    const op_info *info = &op_table[step->op];
-    shape in_shape[OP_MAX_INPUTS], out_shape[OP_MAX_OUTPUTS];
-    dtype in_dtype[OP_MAX_INPUTS], out_dtype[OP_MAX_OUTPUTS];
+    const step_part part = part_of(step, number);
+    const op_info *info = &op_table[part.op];
+    shape in_shape[OP_MAX_INPUTS];
+    dtype in_dtype[OP_MAX_INPUTS];
 
-    for (int i = 0; i < step->n_in; i++) {
-        const int slot = step->in[i];
+    for (int i = 0; i < part.n_in; i++) {
+        const int slot = i == part.chain ? chain_slot(step) : part.in[i];
 
         if (slot < 0 && i < info->least_inputs)
             return bad_step(c, s, "an input is missing");
@@ -116,13 +182,59 @@ static thaw_status check_forward(const verify_call *c, int s)
         if ((info->mutates & OP_IN(i)) && p->slot[slot].place != SLOT_PARAM)
             return bad_step(c, s, "it updates something that is no tensor of the model");
     }
-    THAW_CHECK(graph_infer(out_shape, out_dtype, step->op, &step->attrs, step->name, p->real,
-                           step->n_in, in_shape, in_dtype));
-    for (int j = 0; j < step->n_out; j++)
-        if (step->out[j] < 0 || !shape_equal(&p->slot[step->out[j]].shape, &out_shape[j]) ||
-            p->slot[step->out[j]].dtype != out_dtype[j])
-            return bad_step(c, s, "an output is missing or has another shape than the op makes");
+    return graph_infer(out_shape, out_dtype, part.op, part.attrs, step->name, p->real, part.n_in,
+                       in_shape, in_dtype);
+}
+
+static bool trains(const verify_call *c, int param)
+{
+    return c->effect && param < c->effect->n_params && c->effect->trainable[param];
+}
+
+/* A norm stands behind a convolution only where neither learns: it may be folded into the weight.
+ */
+static thaw_status check_folded(const verify_call *c, int s)
+{
+    const plan *p = c->p;
+    const plan_step *step = &p->step[s];
+
+    if (step->n_post == 0 || step->op != OP_CONV2D || step->post[0].op != OP_BATCH_NORM_INFER)
+        return THAW_OK;
+    for (int i = 1; i < step->n_reads; i++) {
+        const plan_slot *slot = &p->slot[THAW_MAX(step->in[i], 0)];
+        const bool norm =
+            step->in + i > step->post[0].in && step->in + i < step->post[0].in + step->post[0].n_in;
+
+        if (step->in[i] < 0 || (i >= step->n_in && !norm))
+            continue;
+        if (!step->wrt && (slot->place != SLOT_PARAM || (p->training && trains(c, slot->index))))
+            return bad_step(c, s, "it folds a norm, and one of the two learns");
+    }
     return THAW_OK;
+}
+
+/* Shapes and types of the outputs are what the ops' rules say; posts keep that of the first. */
+static thaw_status check_forward(const verify_call *c, int s)
+{
+    const plan *p = c->p;
+    const plan_step *step = &p->step[s];
+    shape out_shape[OP_MAX_OUTPUTS];
+    dtype out_dtype[OP_MAX_OUTPUTS];
+
+    for (int j = 0; j < step->n_out; j++)
+        if (step->out[j] < 0)
+            return bad_step(c, s, "an output is missing or has another shape than the op makes");
+    for (int part = 0; part <= step->n_post; part++) {
+        const int n_out = part == 0 ? step->n_out : 1;
+
+        THAW_CHECK(infer_part(out_shape, out_dtype, c, s, part));
+        for (int j = 0; j < n_out; j++)
+            if (!shape_equal(&p->slot[step->out[j]].shape, &out_shape[j]) ||
+                p->slot[step->out[j]].dtype != out_dtype[j])
+                return bad_step(c, s,
+                                "an output is missing or has another shape than the op makes");
+    }
+    return check_folded(c, s);
 }
 
 /* A slot that a backward step reads is the forward step's own where its gradients read it, else it
@@ -136,23 +248,52 @@ static thaw_status check_reads(const verify_call *c, int s, const plan_step *for
 {
     const plan_step *step = &c->p->step[s];
     const op_info *info = &op_table[step->op];
+    const step_part part = part_of(forward, step->part);
     uint32_t reads = 0;
 
     for (int i = 0; i < step->n_out; i++)
         if (step->wrt & OP_IN(i))
             reads |= info->grad[i].reads;
-    for (int i = 0; i < forward->n_in; i++)
-        if (!reads_right(step->in[backward_in(info, step->n_out, i)], forward->in[i],
-                         (reads & OP_IN(i)) != 0))
+    for (int i = 0; i < part.n_in; i++)
+        if (!reads_right(step->in[backward_in(info, step->n_out, i)], part.in[i],
+                         (reads & OP_IN(i)) != 0) ||
+            ((reads & OP_IN(i)) && i == part.chain))
             return bad_step(c, s,
                             "an input of the forward step is missing, another, or kept for "
                             "nothing");
-    for (int j = 0; j < forward->n_out; j++)
-        if (!reads_right(step->in[backward_out(info, step->n_out, j)], forward->out[j],
-                         (reads & OP_OUT(j)) != 0))
+    for (int j = 0; j < part.n_out; j++)
+        if (!reads_right(step->in[backward_out(info, step->n_out, j)],
+                         out_of(forward, step->part, j), (reads & OP_OUT(j)) != 0))
             return bad_step(c, s,
                             "an output of the forward step is missing, another, or kept for "
                             "nothing");
+    return THAW_OK;
+}
+
+/* The post of a backward step is the one behind its own part of the forward step, and reads what
+ * its gradient does. */
+static thaw_status check_backward_post(const verify_call *c, int s, const plan_step *forward)
+{
+    const plan_step *step = &c->p->step[s];
+    const plan_post *post = step->post;
+    step_part part;
+    uint32_t reads;
+
+    if (step->n_post == 0)
+        return THAW_OK;
+    if (step->part + 1 > forward->n_post || (step->op == OP_CONV2D && step->wrt != OP_IN(0)))
+        return bad_step(c, s, "its post is not in the forward step");
+    part = part_of(forward, step->part + 1);
+    if (post->op != part.op || post->module != part.module || post->chain != part.chain ||
+        post->n_in != part.n_in + 1 || memcmp(&post->attrs, part.attrs, sizeof post->attrs) != 0)
+        return bad_step(c, s, "its post is another layer");
+    reads = op_table[post->op].grad[part.chain].reads;
+    for (int i = 0; i < part.n_in; i++)
+        if (!reads_right(post->in[i], part.in[i], (reads & OP_IN(i)) != 0))
+            return bad_step(c, s, "its post reads another input than forward");
+    if (!reads_right(post->in[part.n_in], out_of(forward, step->part + 1, 0),
+                     (reads & OP_OUT(0)) != 0))
+        return bad_step(c, s, "its post reads another output than forward");
     return THAW_OK;
 }
 
@@ -167,22 +308,26 @@ static thaw_status check_made(const verify_call *c, int s, const plan_step *forw
 {
     const plan *p = c->p;
     const plan_step *step = &p->step[s];
-    bool starts = forward->out[0] == p->results.loss;
+    const step_part part = part_of(forward, step->part);
+    bool starts = out_of(forward, step->part, 0) == p->results.loss;
 
     for (int i = 0; i < 32; i++)
         if (((step->wrt >> i) & 1) &&
             (i >= step->n_out || op_table[step->op].grad[i].kind != GRAD_NODE))
             return bad_step(c, s, "a gradient is wanted that the op does not have");
     for (int i = 0; i < step->n_out; i++) {
+        const int source = i == part.chain ? chain_slot(forward) : part.in[i];
+
         if ((step->out[i] >= 0) != ((step->wrt & OP_IN(i)) != 0))
             return bad_step(c, s, "a wanted gradient is not made, or one that is not wanted is");
-        if (step->out[i] >= 0 &&
-            (forward->in[i] < 0 || !same_tensor(p, step->out[i], forward->in[i])))
+        if (step->out[i] >= 0 && (source < 0 || !same_tensor(p, step->out[i], source)))
             return bad_step(c, s, "a gradient has another shape than its input");
     }
-    for (int j = 0; j < forward->n_out; j++) {
+    for (int j = 0; j < part.n_out; j++) {
+        const int made = j == 0 ? chain_slot(forward) : out_of(forward, step->part, j);
+
         starts |= step->in[j] >= 0;
-        if (step->in[j] >= 0 && !same_tensor(p, step->in[j], forward->out[j]))
+        if (step->in[j] >= 0 && (made < 0 || !same_tensor(p, step->in[j], made)))
             return bad_step(c, s, "a gradient that it takes has another shape than the output");
     }
     return starts ? THAW_OK : bad_step(c, s, "it has no gradient to start from");
@@ -192,12 +337,13 @@ static thaw_status check_backward(const verify_call *c, int s)
 {
     const plan_step *step = &c->p->step[s];
     const plan_step *forward = &c->p->step[step->forward];
+    const step_part part = part_of(forward, step->part);
 
-    if (forward->module != step->module ||
-        memcmp(&forward->attrs, &step->attrs, sizeof step->attrs) != 0)
+    if (part.module != step->module || memcmp(part.attrs, &step->attrs, sizeof step->attrs) != 0)
         return bad_step(c, s, "its forward step is another layer");
     THAW_CHECK(check_made(c, s, forward));
-    return check_reads(c, s, forward);
+    THAW_CHECK(check_reads(c, s, forward));
+    return check_backward_post(c, s, forward);
 }
 
 /* Norms and dropout run as the effect says, and only while training. */
@@ -224,7 +370,7 @@ static thaw_status check_steps(const verify_call *c)
         const plan_step *step = &p->step[s];
 
         THAW_CHECK(check_arity(c, s));
-        if (!has_slots(p, step->in, step->n_in) || !has_slots(p, step->out, step->n_out))
+        if (!has_slots(p, step->in, step->n_reads) || !has_slots(p, step->out, step->n_out))
             return bad_step(c, s, "unknown slot");
         if (step->section != (s < p->n_once ? SECTION_ONCE : SECTION_STEP))
             return bad_step(c, s, "it is in the wrong section");
@@ -271,7 +417,7 @@ static thaw_status check_uses(const verify_call *c)
     for (int s = 0; s < c->n_steps; s++) {
         const plan_step *step = &p->step[s];
 
-        for (int i = 0; i < step->n_in; i++) {
+        for (int i = 0; i < step->n_reads; i++) {
             const plan_slot *slot = &p->slot[THAW_MAX(step->in[i], 0)];
 
             if (step->in[i] < 0 || slot->place == SLOT_PARAM || slot->place == SLOT_INPUT)
@@ -311,7 +457,7 @@ static bool takes_over(const plan *p, int a, int b)
 
     if (p->slot[a].last != s || p->slot[a].offset != p->slot[b].offset)
         return false;
-    for (int i = 0; i < step->n_in; i++)
+    for (int i = 0; i < step->n_reads; i++)
         for (int j = 0; j < step->n_out; j++)
             if (step->in[i] == a && step->out[j] == b && thaw__plan_may_share(p, step, i, j))
                 return true;
@@ -364,11 +510,6 @@ static thaw_status check_scratch(const verify_call *c)
 
 /* ----------------------------------------------------------------------------------------------
  * gradients and results */
-
-static bool trains(const verify_call *c, int param)
-{
-    return c->effect && param < c->effect->n_params && c->effect->trainable[param];
-}
 
 static thaw_status check_gradients(const verify_call *c)
 {

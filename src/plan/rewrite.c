@@ -144,14 +144,36 @@ static const struct {
     [OP_GELU] = {OP_IN(0), OP_IN(0), any_time},
 };
 
-bool thaw__plan_may_share(const plan *p, const plan_step *step, int in, int out)
+/* The other operand of a sum among the posts; it must not be what the step itself reads. */
+static bool is_addend(const plan_step *step, int in)
+{
+    if (step->wrt || in < step->n_in)
+        return false;
+    for (int i = 0; i < step->n_in; i++)
+        if (step->in[i] == step->in[in])
+            return false;
+    for (int k = 0; k < step->n_post; k++)
+        for (int i = 0; step->post[k].op == OP_ADD && i < step->post[k].n_in; i++)
+            if (&step->post[k].in[i] == &step->in[in])
+                return true;
+    return false;
+}
+
+static bool op_shares(const plan *p, const plan_step *step, int in)
 {
     const uint32_t inputs =
         step->wrt ? share_table[step->op].backward : share_table[step->op].forward;
+
+    return in < THAW_MIN(step->n_in, OP_MAX_INPUTS) && (inputs & OP_IN(in)) &&
+           share_table[step->op].when(p, step);
+}
+
+bool thaw__plan_may_share(const plan *p, const plan_step *step, int in, int out)
+{
     const plan_slot *src, *dst;
 
-    if (out != 0 || in >= OP_MAX_INPUTS || !(inputs & OP_IN(in)) || step->in[in] < 0 ||
-        step->out[out] < 0 || !share_table[step->op].when(p, step))
+    if (out != 0 || step->in[in] < 0 || step->out[out] < 0 ||
+        !(op_shares(p, step, in) || is_addend(step, in)))
         return false;
     src = &p->slot[step->in[in]];
     dst = &p->slot[step->out[out]];
@@ -162,7 +184,7 @@ int thaw__plan_shared_input(const plan *p, int s, int out)
 {
     const plan_step *step = &p->step[s];
 
-    for (int i = 0; i < step->n_in; i++)
+    for (int i = 0; i < step->n_reads; i++)
         if (thaw__plan_may_share(p, step, i, out) && p->slot[step->in[i]].last == s &&
             p->slot[step->in[i]].offset == p->slot[step->out[out]].offset)
             return i;
@@ -175,7 +197,7 @@ static void share_step(plan_build *b, int s)
     const plan *p = b->plan;
     const plan_step *step = &p->step[s];
 
-    for (int i = 0; i < step->n_in; i++)
+    for (int i = 0; i < step->n_reads; i++)
         if (thaw__plan_may_share(p, step, i, 0) && p->slot[step->in[i]].last == s) {
             b->host[step->out[0]] = step->in[i];
             return;

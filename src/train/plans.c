@@ -61,6 +61,8 @@ thaw_status plans_compile(plan **out, job *j, const thaw_effect *effect, int64_t
     request.output = j->model->output;
     request.effect = effect;
     request.training = effect != NULL;
+    request.fold = r->fold;
+    request.fuse = r->fuse;
     request.loss_op = r->loss;
     request.loss_attrs = r->loss_attrs;
     request.batch = n;

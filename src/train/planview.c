@@ -172,6 +172,31 @@ static void print_memory(text *out, const plan *p)
               format_bytes(state, p->state_bytes));
 }
 
+/* What is done in the step before it, of each kind. */
+static void print_posts(text *out, const plan *p)
+{
+    static const struct {
+        op_kind op[2]; /* the same one twice: alone */
+        const char *one, *many;
+    } row[] = {{{OP_BATCH_NORM_INFER, OP_BATCH_NORM_INFER}, "norm folded", "norms folded"},
+               {{OP_ADD, OP_ADD}, "sum fused", "sums fused"},
+               {{OP_RELU, OP_RELU6}, "activation fused", "activations fused"}};
+    const char *before = "    forward: ";
+
+    for (size_t i = 0; i < THAW_COUNT(row); i++) {
+        const bool two = row[i].op[0] != row[i].op[1];
+        const int n =
+            plan_count_posts(p, row[i].op[0]) + (two ? plan_count_posts(p, row[i].op[1]) : 0);
+
+        if (n == 0)
+            continue;
+        text_addf(out, "%s%d %s", before, n, n == 1 ? row[i].one : row[i].many);
+        before = ", ";
+    }
+    if (*before == ',')
+        text_add(out, "\n");
+}
+
 static void print_phase(text *out, const job *j, const phase_view *v, bool steps)
 {
     char trainable[32], all[32];
@@ -190,6 +215,7 @@ static void print_phase(text *out, const job *j, const phase_view *v, bool steps
     text_addf(out, "    plan: %d steps forward, %d backward, %d updates, batch %lld\n",
               v->plan->n_forward, v->plan->n_step - v->plan->n_forward, v->plan->n_update,
               (long long)v->plan->batch);
+    print_posts(out, v->plan);
     print_memory(out, v->plan);
     if (steps)
         plan_dump(out, v->plan);

@@ -579,6 +579,11 @@ static const recipe_key table[] = {
     {"train", "eval_at_start", KEY_BOOLEAN, .standard = "true", RECIPE(eval_at_start),
      .help = "evaluate before the first step"},
 
+    {"plan", "fold", KEY_BOOLEAN, .standard = "true", RECIPE(fold),
+     .help = "frozen norms become part of the weights of the convolution before them"},
+    {"plan", "fuse", KEY_BOOLEAN, .standard = "true", RECIPE(fuse),
+     .help = "sums and activations are done in the step before them"},
+
     {"checkpoint", "every", KEY_INTERVAL, .standard = "'10min'", RANGE(1, 1e15),
      .set = set_interval, .help = "how often to save: '10min', '500 steps', '2 epochs' or 'off'"},
     {"checkpoint", "keep", KEY_INTEGER, .standard = "3", RANGE(1, 1e6), RECIPE(keep),
@@ -666,6 +671,8 @@ static const recipe_section sections[] = {
     {"loss", "What is minimised."},
     {"aliases", "Names for layer patterns: backbone = [\"conv1\", \"bn1\", \"layer[1-4]\"]."},
     {"train", "How training runs."},
+    {"plan",
+     "What the compiler of plans may do. For comparison: results differ in rounding alone."},
     {"checkpoint", "What is saved when."},
     {"phase",
      "[[phase]], one table each, in order. Phases are cumulative: what one freezes stays frozen "

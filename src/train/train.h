@@ -188,6 +188,7 @@ struct thaw_recipe {
     const exec_ops *executor;
     bool double_sums; /* train.sums */
     bool frozen_norm_eval;
+    bool fold, fuse;    /* plan.fold, plan.fuse */
     int64_t eval_every; /* epochs; 0: only at the ends of phases */
     bool eval_at_start;
 

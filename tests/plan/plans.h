@@ -34,6 +34,8 @@ static inline void setup_init(setup *s, net n, value_id output)
                               .trainable = s->trainable,
                               .updated = s->trainable,
                               .mode = s->mode};
+    s->request.fold = s->request.fuse =
+        false; /* each layer its own step; test_fuse asks for more */
     s->request.model = n.g;
     s->request.output = output;
     s->request.effect = &s->effect;

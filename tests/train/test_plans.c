@@ -42,8 +42,11 @@ static int count_backward(const plan *p, const char *layer)
 {
     int n = 0;
 
-    for (int i = p->n_once + p->n_forward; i < p->n_once + p->n_step; i++)
+    for (int i = p->n_once + p->n_forward; i < p->n_once + p->n_step; i++) {
         n += strncmp(p->step[i].name, layer, strlen(layer)) == 0;
+        for (int k = 0; k < p->step[i].n_post; k++)
+            n += strncmp(p->step[i].post[k].name, layer, strlen(layer)) == 0;
+    }
     return n;
 }
 
