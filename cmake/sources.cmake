@@ -270,6 +270,7 @@ set(THAW_UNIT_TESTS
     exec/test_fused
     exec/test_ref
     train/test_api
+    train/test_badinput
     train/test_bitrot
     train/test_culprit
     train/test_diffview

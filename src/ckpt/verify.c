@@ -7,6 +7,8 @@
  */
 #include "ckpt/ckpt.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -158,6 +160,17 @@ done:
     return status;
 }
 
+/* A link could lead anywhere, and we never write one. */
+static thaw_status refuse_link(const char *path)
+{
+    const int fd = os_open_at(AT_FDCWD, path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0);
+    const bool link = fd < 0 && errno == ELOOP;
+
+    os_close(fd);
+    return link ? thaw_fail(THAW_E_CORRUPT, "'%s' is a link, not a file of the checkpoint", path)
+                : THAW_OK;
+}
+
 static thaw_status verify_file(const char *folder, const manifest_file *f, ckpt_care care)
 {
     thaw_status status = THAW_OK;
@@ -168,6 +181,7 @@ static thaw_status verify_file(const char *folder, const manifest_file *f, ckpt_
 
     if (!path)
         return thaw_fail(THAW_E_NOMEM, "out of memory verifying '%s'", folder);
+    THAW_TRY(refuse_link(path));
     status = os_open_file(&fd, &size, path);
     if (status == THAW_E_MISSING || status == THAW_E_DATA)
         status = thaw_fail(THAW_E_CORRUPT, "'%s' lacks its file '%s'", folder, f->name);

@@ -73,20 +73,39 @@ static thaw_status begin_folder(run_folder *f, const thaw_recipe *recipe, const 
     return os_replace_file(path, "recipe.toml", recipe->resolved, strlen(recipe->resolved));
 }
 
-/* The history goes on where the checkpoint was made: what came after is made again. */
+/* Bytes of the history that is there; 0 without one. */
+static thaw_status history_bytes(int64_t *out, const char *path)
+{
+    int fd = -1;
+
+    *out = 0;
+    if (os_kind_of(path) == OS_ABSENT)
+        return THAW_OK;
+    THAW_CHECK(os_open_file(&fd, out, path));
+    os_close(fd);
+    return THAW_OK;
+}
+
+/* The history goes on where the checkpoint was made: what came after is made again. It may be
+ * shorter, since it is not synced; it is never made longer. */
 static thaw_status open_events(trainer *t, const char *run)
 {
     char *path = os_path(run, "events.jsonl");
+    thaw_status status = THAW_OK;
+    int64_t bytes;
 
     if (!path)
         return thaw_fail(THAW_E_NOMEM, "out of memory for the path of a run's history");
+    THAW_TRY(history_bytes(&bytes, path));
     t->events_fd = os()->open(AT_FDCWD, path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
-    thaw__free(path);
     if (t->events_fd < 0)
-        return thaw_fail(THAW_E_CREATE, "cannot open the history of run '%s'", run);
-    if (os()->truncate(t->events_fd, t->state.events_bytes) != 0)
-        return thaw_fail(THAW_E_IO, "cannot cut the history of run '%s'", run);
-    return THAW_OK;
+        status = thaw_fail(THAW_E_CREATE, "cannot open the history of run '%s'", run);
+    else if (bytes > t->state.events_bytes &&
+             os()->truncate(t->events_fd, t->state.events_bytes) != 0)
+        status = thaw_fail(THAW_E_IO, "cannot cut the history of run '%s'", run);
+done:
+    thaw__free(path);
+    return status;
 }
 
 static const thaw_run_options no_options;

@@ -50,6 +50,13 @@ static thaw_status load_json(json_t **out, char **path, const char *checkpoint)
     return status == THAW_E_DATA ? THAW_E_CORRUPT : status;
 }
 
+/* Each phase ends once, and by now. */
+static bool fired_valid(const run_record *r, int n, int64_t phase, int64_t iteration)
+{
+    return phase >= 0 && phase <= INT32_MAX && iteration >= 0 && iteration <= r->iteration &&
+           (n == 0 || phase > r->fired[n - 1].phase);
+}
+
 static thaw_status read_fired(run_record *r, const json_t *list, const char *path)
 {
     const size_t n = json_array_size(list);
@@ -61,7 +68,8 @@ static thaw_status read_fired(run_record *r, const json_t *list, const char *pat
         const json_t *pair = json_array_get(list, i);
         const json_t *phase = json_array_get(pair, 0), *at = json_array_get(pair, 1);
 
-        if (!json_is_integer(phase) || !json_is_integer(at))
+        if (!json_is_integer(phase) || !json_is_integer(at) ||
+            !fired_valid(r, (int)i, json_integer_value(phase), json_integer_value(at)))
             return bad(path, "the list of ended phases is malformed");
         r->fired[i] = (thaw_fired){(int32_t)json_integer_value(phase), json_integer_value(at)};
     }

@@ -273,6 +273,7 @@ static thaw_status parse_number(run_state *s, const json_t *progress, const stru
     return THAW_OK;
 }
 
+/* record_read refuses what no run can have written. */
 static thaw_status parse_fired(run_state *s, const json_t *fired, const char *path)
 {
     const size_t n = json_array_size(fired);
@@ -418,6 +419,9 @@ static thaw_status read_state(json_t **out, const char *path)
 static thaw_status take_up_edits(trainer *t, const char *checkpoint)
 {
     THAW_CHECK(record_read(&t->record, checkpoint));
+    if (t->record->n_fired > 0 &&
+        t->record->fired[t->record->n_fired - 1].phase >= t->job->recipe->n_phases)
+        return bad_state(checkpoint, "a phase has ended that the recipe does not have");
     THAW_CHECK(record_apply(t->record, t->job->schedule));
     if (t->record->n_edits > 0)
         text_addf(&t->note, "phases edited by hand: %d time%s\n", t->record->n_edits,
