@@ -222,10 +222,15 @@ set(THAW_UNIT_TESTS
     graph/test_ops
     data/test_augment
     data/test_colour
+    data/test_crew
     data/test_dataset
+    data/test_exif
+    data/test_fit
     data/test_gunzip
     data/test_idx
     data/test_loader
+    data/test_piclist
+    data/test_picset
     data/test_picture
     data/test_pixels
     data/test_resample
@@ -313,9 +318,11 @@ set(THAW_FUZZERS
     tests/fuzz/fuzz_config.c
     tests/fuzz/fuzz_gunzip.c
     tests/fuzz/fuzz_idx.c
+    tests/fuzz/fuzz_jpeg.c
     tests/fuzz/fuzz_manifest.c
     tests/fuzz/fuzz_pattern.c
     tests/fuzz/fuzz_pickle.c
+    tests/fuzz/fuzz_png.c
     tests/fuzz/fuzz_policy.c
     tests/fuzz/fuzz_pth.c
     tests/fuzz/fuzz_recipe.c

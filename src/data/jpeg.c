@@ -13,6 +13,8 @@
 
 #include <jpeglib.h>
 
+#include <jerror.h> /* after it, as it must be */
+
 #define MOST_SCANS    100                  /* encoders make about 10 */
 #define MOST_STORED   (INT64_C(192) << 20) /* bytes of coefficients kept between scans */
 #define MOST_STATED   (INT64_C(1) << 28)   /* pixels of a file that is decoded smaller */
@@ -245,7 +247,9 @@ static thaw_status decode_all(jpeg_reader *r)
 static thaw_status decode_guarded(jpeg_reader *r)
 {
     if (setjmp(r->back) != 0)
-        return thaw_fail(THAW_E_DATA, "'%s' is no good JPEG: %s", r->name, r->why);
+        return r->errors.msg_code == JERR_OUT_OF_MEMORY
+                   ? thaw_fail(THAW_E_NOMEM, "out of memory for '%s'", r->name)
+                   : thaw_fail(THAW_E_DATA, "'%s' is no good JPEG: %s", r->name, r->why);
     jpeg_create_decompress(&r->c);
     r->c.client_data = r;
     r->c.mem->max_memory_to_use = (long)(MOST_STORED + (MOST_STORED >> 2));

@@ -177,12 +177,16 @@ static thaw_status add_folder(picture_list *l, const char *folder, size_t base, 
         if (names.name[i][0] == '.')
             continue;
         path = os_path(folder, names.name[i]);
-        if (path && picture_named(path)) {
+        if (!path) {
+            status = no_memory(folder);
+            goto done;
+        }
+        if (picture_named(path)) {
             e.path = region_strdup(l->region, path);
             e.shown = e.path ? e.path + base : NULL;
             status = add_entry(l, &e, folder);
         } else {
-            l->others += path && os_kind_of(path) == OS_FILE;
+            l->others += os_kind_of(path) == OS_FILE;
         }
         thaw__free(path);
         if (status != THAW_OK)
@@ -218,6 +222,20 @@ done:
     return status;
 }
 
+static thaw_status add_class_name(picture_list *l, const char *folder, const char *name,
+                                  size_t *pictures)
+{
+    char *path = os_path(folder, name);
+    bool is_folder;
+
+    if (!path)
+        return no_memory(folder);
+    is_folder = os_kind_of(path) == OS_FOLDER;
+    *pictures += !is_folder && picture_named(path);
+    thaw__free(path);
+    return is_folder ? add_class(l, name, folder) : THAW_OK;
+}
+
 /* Names of the folders in one, sorted; they are the classes. */
 static thaw_status add_class_names(picture_list *l, const char *folder, size_t *pictures)
 {
@@ -225,15 +243,9 @@ static thaw_status add_class_names(picture_list *l, const char *folder, size_t *
     thaw_status status;
 
     THAW_TRY(os_list(&names, folder));
-    for (size_t i = 0; i < names.n; i++) {
-        char *path = names.name[i][0] == '.' ? NULL : os_path(folder, names.name[i]);
-        const bool is_folder = path && os_kind_of(path) == OS_FOLDER;
-
-        *pictures += path && !is_folder && picture_named(path);
-        thaw__free(path);
-        if (is_folder)
-            THAW_TRY(add_class(l, names.name[i], folder));
-    }
+    for (size_t i = 0; i < names.n; i++)
+        if (names.name[i][0] != '.')
+            THAW_TRY(add_class_name(l, folder, names.name[i], pictures));
 done:
     os_names_free(&names);
     return status;

@@ -229,16 +229,12 @@ done:
 /* What decides about pixels, beside the files. */
 static uint64_t digest_of_recipe(const picture_recipe *r)
 {
-    text t = TEXT_INIT;
-    uint64_t h;
+    const int64_t whole[] = {r->height,       r->width,           r->channels,
+                             r->shorter_side, (int64_t)r->filter, r->most_pixels};
+    const double real[] = {r->crop_scale[0], r->crop_scale[1], r->jitter[0], r->jitter[1],
+                           r->jitter[2]};
 
-    text_addf(&t, "%lldx%lldx%d shorter %lld filter %d crop %a %a jitter %a %a %a pixels %lld",
-              (long long)r->height, (long long)r->width, r->channels, (long long)r->shorter_side,
-              (int)r->filter, r->crop_scale[0], r->crop_scale[1], r->jitter[0], r->jitter[1],
-              r->jitter[2], (long long)r->most_pixels);
-    h = hash_fnv1a(t.data ? t.data : "");
-    text_done(&t);
-    return h;
+    return hash_fnv1a_n(hash_fnv1a_n(HASH_INIT, whole, sizeof whole), real, sizeof real);
 }
 
 static thaw_status describe(dataset *d, const picture_source *source, const char *from)

@@ -21,6 +21,7 @@ typedef struct png_reader {
     png_structp png;
     png_infop info;
     jmp_buf back;
+    bool no_memory;
     char why[128];
     const char *name;
     const uint8_t *next;
@@ -50,8 +51,11 @@ static void overlook(png_structp png, png_const_charp why)
 
 static png_voidp take(png_structp png, png_alloc_size_t n)
 {
-    (void)png;
-    return thaw__alloc(n);
+    png_reader *r = png_get_mem_ptr(png);
+    void *block = thaw__alloc(n);
+
+    r->no_memory |= !block;
+    return block;
 }
 
 static void give(png_structp png, png_voidp block)
@@ -166,8 +170,9 @@ static thaw_status decode_all(png_reader *r)
 static thaw_status decode_guarded(png_reader *r)
 {
     if (setjmp(r->back) != 0)
-        return thaw_fail(THAW_E_DATA, "'%s' is no good PNG: %s", r->name, r->why);
-    r->png = png_create_read_struct_2(PNG_LIBPNG_VER_STRING, r, leave, overlook, NULL, take, give);
+        return r->no_memory ? thaw_fail(THAW_E_NOMEM, "out of memory for '%s'", r->name)
+                            : thaw_fail(THAW_E_DATA, "'%s' is no good PNG: %s", r->name, r->why);
+    r->png = png_create_read_struct_2(PNG_LIBPNG_VER_STRING, r, leave, overlook, r, take, give);
     if (r->png)
         r->info = png_create_info_struct(r->png);
     if (!r->info)
