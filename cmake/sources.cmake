@@ -262,6 +262,7 @@ set(THAW_UNIT_TESTS
     plan/test_prune
     plan/test_rewrite
     model/test_config
+    model/test_labels
     model/test_layers
     model/test_mlp
     model/test_model
@@ -289,6 +290,7 @@ set(THAW_UNIT_TESTS
     train/test_phase_best
     train/test_plans
     train/test_planview
+    train/test_preprocess
     train/test_recipe
     train/test_recipe_check
     train/test_resume_check
@@ -310,6 +312,7 @@ set(THAW_SCRIPT_TESTS
     cli/errors
     cli/examples
     cli/help
+    cli/pictures
     cli/resume
     cli/train)
 
@@ -349,6 +352,7 @@ set(THAW_CORE_EXAMPLES
 set(THAW_BENCHES
     bench/bench_control.c
     bench/bench_data.c
+    bench/bench_pictures.c
     bench/bench_resnet.c)
 
 # What the test programs of exec share.

@@ -171,6 +171,21 @@ done:
     return status;
 }
 
+void preprocess_apply(picture_recipe *r, loader_options *o, const preprocess *p)
+{
+    if (p->height > 0) {
+        r->height = p->height;
+        r->width = p->width;
+        r->shorter_side = p->shorter_side;
+    }
+    r->filter = p->filter;
+    if (p->n_mean > 0) {
+        memcpy(o->mean, p->mean, sizeof o->mean);
+        memcpy(o->std, p->std, sizeof o->std);
+        o->n_mean = p->n_mean;
+    }
+}
+
 static void print_numbers(text *out, const char *key, const double *value, const loader_options *o,
                           int channels)
 {

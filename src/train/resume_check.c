@@ -24,8 +24,8 @@ typedef enum verdict {
 } verdict;
 
 static const char *const consequence[] = {
-    [REFUSED] = "steps already made depended on it; put it back, set it in a phase that has not "
-                "begun, or start a new run",
+    [REFUSED] = ("steps already made depended on it; put it back, set it in a phase that has not "
+                 "begun, or start a new run"),
     [FREE] = "nothing that is learned depends on it",
     [LATER] = "this holds from here on",
     [BITS] = "results may differ from those of the run so far in the last bits",

@@ -151,6 +151,8 @@ thaw_status preprocess_parse(preprocess *out, const char *json, size_t size,
                              const char *file) THAW_MUST_USE;
 thaw_status preprocess_read(preprocess *out, const char *folder) THAW_MUST_USE; /* may be absent */
 void preprocess_print(text *out, const picture_recipe *r, const loader_options *o);
+/* What the file says goes over r and o: with picture_load, one picture as that network wants it. */
+void preprocess_apply(picture_recipe *r, loader_options *o, const preprocess *p);
 
 /* A recipe with every value resolved. Strings belong to it. */
 struct thaw_recipe {
