@@ -242,6 +242,11 @@ static void on_save(progress *p, const thaw_event *e)
         fprintf(p->to, "  saved %s\n", e->text);
 }
 
+static void on_save_failed(progress *p, const thaw_event *e)
+{
+    print_lines(p, "warning: ", e->text);
+}
+
 static void on_phase_end(progress *p, const thaw_event *e)
 {
     progress_row *row = &p->rows[p->n_rows];
@@ -271,10 +276,15 @@ static void on_end(progress *p, const thaw_event *e)
 }
 
 static void (*const show[])(progress *p, const thaw_event *e) = {
-    [THAW_EVENT_RUN] = on_run,   [THAW_EVENT_PHASE] = on_phase,
-    [THAW_EVENT_STEP] = on_step, [THAW_EVENT_EVAL] = on_eval,
-    [THAW_EVENT_SAVE] = on_save, [THAW_EVENT_PHASE_END] = on_phase_end,
-    [THAW_EVENT_NOTE] = on_note, [THAW_EVENT_END] = on_end,
+    [THAW_EVENT_RUN] = on_run,
+    [THAW_EVENT_PHASE] = on_phase,
+    [THAW_EVENT_STEP] = on_step,
+    [THAW_EVENT_EVAL] = on_eval,
+    [THAW_EVENT_SAVE] = on_save,
+    [THAW_EVENT_PHASE_END] = on_phase_end,
+    [THAW_EVENT_NOTE] = on_note,
+    [THAW_EVENT_END] = on_end,
+    [THAW_EVENT_SAVE_FAILED] = on_save_failed,
 };
 
 static void print_json(progress *p, const thaw_event *e)

@@ -139,6 +139,7 @@ set(THAW_REST_SOURCES
     src/train/resume_check.c
     src/train/resume_origin.c
     src/train/run_state.c
+    src/train/save.c
     src/train/showview.c
     src/train/toml.c
     src/train/toml_utf8.c
@@ -295,6 +296,7 @@ set(THAW_UNIT_TESTS
     train/test_recipe_check
     train/test_resume_check
     train/test_run_state
+    train/test_save
     train/test_showview
     train/test_toml
     train/test_trainer

@@ -67,9 +67,11 @@ typedef enum thaw_event_kind {
     THAW_EVENT_STEP, /* an update was made (or skipped: `skipped` is the reason's count in a row) */
     THAW_EVENT_EVAL, /* an evaluation: split, loss, metric */
     THAW_EVENT_SAVE, /* a checkpoint was committed: text is its path */
-    THAW_EVENT_PHASE_END, /* a phase ended: its totals */
-    THAW_EVENT_NOTE,      /* something a person should know: text */
-    THAW_EVENT_END        /* the run ended: text says how */
+    THAW_EVENT_PHASE_END,  /* a phase ended: its totals */
+    THAW_EVENT_NOTE,       /* something a person should know: text */
+    THAW_EVENT_END,        /* the run ended: text says how */
+    THAW_EVENT_SAVE_FAILED /* what could not be saved, and why: text; training goes on, and earlier
+                              checkpoints are as they were */
 } thaw_event_kind;
 
 /* What happened. Fields that a kind does not list above are still set where known. Valid during the
@@ -97,7 +99,7 @@ typedef struct thaw_event {
     int64_t trainable, total; /* parameters, elements */
     double baseline;
     uint64_t peak_bytes;    /* largest memory of the process so far (VmHWM) */
-    uint64_t planned_bytes; /* predicted peak of the phase's plan */
+    uint64_t planned_bytes; /* predicted peak of the phase, copies for checkpoints included */
     int skipped; /* non-finite steps in a row, 0 for a step that was made; for PHASE_END: in the
                     phase */
     bool best;   /* an evaluation better than all before */

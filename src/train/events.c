@@ -9,9 +9,15 @@
 #include <string.h>
 
 static const char *const kind_name[] = {
-    [THAW_EVENT_RUN] = "run",   [THAW_EVENT_PHASE] = "phase", [THAW_EVENT_STEP] = "step",
-    [THAW_EVENT_EVAL] = "eval", [THAW_EVENT_SAVE] = "save",   [THAW_EVENT_PHASE_END] = "phase_end",
-    [THAW_EVENT_NOTE] = "note", [THAW_EVENT_END] = "end",
+    [THAW_EVENT_RUN] = "run",
+    [THAW_EVENT_PHASE] = "phase",
+    [THAW_EVENT_STEP] = "step",
+    [THAW_EVENT_EVAL] = "eval",
+    [THAW_EVENT_SAVE] = "save",
+    [THAW_EVENT_PHASE_END] = "phase_end",
+    [THAW_EVENT_NOTE] = "note",
+    [THAW_EVENT_END] = "end",
+    [THAW_EVENT_SAVE_FAILED] = "save_failed",
 };
 
 /* Fields of an event in JSON, one row each; `kinds` has a bit for each kind that shows it. */

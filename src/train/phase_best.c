@@ -4,8 +4,6 @@
  */
 #include "train/train.h"
 
-static const char best_name[] = "phase_best.safetensors";
-
 static bool restores(const trainer *t)
 {
     return t->phase >= 0 && t->job->recipe->phase[t->phase].options.until_restore;
@@ -31,13 +29,6 @@ bool phase_best_restore(trainer *t)
     return older;
 }
 
-thaw_status phase_best_file(ckpt_file *out, st_source **tensors, const trainer *t)
-{
-    THAW_CHECK(weights_sources(tensors, t->job->params, t->phase_weights));
-    *out = (ckpt_file){.name = best_name, .tensor = *tensors, .n_tensors = t->job->params->n};
-    return THAW_OK;
-}
-
 static thaw_status read_all(trainer *t, const st_file *f)
 {
     const params *p = t->job->params;
@@ -55,7 +46,7 @@ static thaw_status read_all(trainer *t, const st_file *f)
 
 thaw_status phase_best_load(trainer *t, const char *checkpoint)
 {
-    char *path = os_path(checkpoint, best_name);
+    char *path = os_path(checkpoint, PHASE_BEST_NAME);
     st_file *f = NULL;
     thaw_status status = THAW_OK;
 

@@ -159,17 +159,25 @@ static void print_settings_json(text *out, const job *j, const phase_view *v)
 /* ----------------------------------------------------------------------------------------------
  * a phase */
 
-static void print_memory(text *out, const plan *p)
+static size_t peak_bytes(const job *j, const phase_view *v)
 {
-    char peak[32], arena[32], weights[32], grads[32], state[32];
+    const size_t peak = plan_peak_bytes(v->plan), copy = save_copy_bytes(j, v->number, v->plan);
 
-    text_addf(out,
-              "    memory: %s at its peak: activations and scratch %s, weights %s, gradients %s, "
-              "optimizer %s\n",
-              format_bytes(peak, plan_peak_bytes(p)),
-              format_bytes(arena, p->arena_bytes + p->input_bytes),
-              format_bytes(weights, p->param_bytes), format_bytes(grads, p->grad_bytes),
-              format_bytes(state, p->state_bytes));
+    return copy > SIZE_MAX - peak ? SIZE_MAX : peak + copy;
+}
+
+static void print_memory(text *out, const job *j, const phase_view *v)
+{
+    const plan *p = v->plan;
+    char peak[32], arena[32], weights[32], grads[32], state[32], copy[32];
+
+    text_addf(
+        out,
+        "    memory: %s at its peak: activations and scratch %s, weights %s, gradients %s, "
+        "optimizer %s, copies to be saved %s\n",
+        format_bytes(peak, peak_bytes(j, v)), format_bytes(arena, p->arena_bytes + p->input_bytes),
+        format_bytes(weights, p->param_bytes), format_bytes(grads, p->grad_bytes),
+        format_bytes(state, p->state_bytes), format_bytes(copy, save_copy_bytes(j, v->number, p)));
 }
 
 /* What is done in the step before it, of each kind. */
@@ -216,7 +224,7 @@ static void print_phase(text *out, const job *j, const phase_view *v, bool steps
               v->plan->n_forward, v->plan->n_step - v->plan->n_forward, v->plan->n_update,
               (long long)v->plan->batch);
     print_posts(out, v->plan);
-    print_memory(out, v->plan);
+    print_memory(out, j, v);
     if (steps)
         plan_dump(out, v->plan);
 }
@@ -243,7 +251,7 @@ static void print_phase_json(text *out, const job *j, const phase_view *v, bool 
     text_add(out, "], ");
     print_settings_json(out, j, v);
     text_addf(out, ", \"forward\": %d, \"backward\": %d, \"peak_bytes\": %zu", v->plan->n_forward,
-              v->plan->n_step - v->plan->n_forward, plan_peak_bytes(v->plan));
+              v->plan->n_step - v->plan->n_forward, peak_bytes(j, v));
     if (steps) {
         text_add(out, ", \"plan\": ");
         plan_dump_json(out, v->plan);

@@ -587,7 +587,8 @@ static const recipe_key table[] = {
     {"checkpoint", "every", KEY_INTERVAL, .standard = "'10min'", RANGE(1, 1e15),
      .set = set_interval, .help = "how often to save: '10min', '500 steps', '2 epochs' or 'off'"},
     {"checkpoint", "keep", KEY_INTEGER, .standard = "3", RANGE(1, 1e6), RECIPE(keep),
-     .help = "newest checkpoints that are kept"},
+     .help = "newest checkpoints that are kept, beside those at the ends of phases (on_phase) and "
+             "the one of the best weights"},
     {"checkpoint", "on_phase", KEY_BOOLEAN, .standard = "true", RECIPE(save_on_phase),
      .help = "save at the end of each phase too"},
 

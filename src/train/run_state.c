@@ -1,6 +1,7 @@
 /*
- * run_state.c - what a checkpoint holds, written and taken up again: weights, optimizer state by
- * name, progress, data position, and where the run's history ends. Nothing is matched by position.
+ * run_state.c - a run's progress as state.json: how far it is, its position in the data, each
+ * parameter's own updates, and where its history ends; and taking up a checkpoint, with optimizer
+ * state by name. Nothing is matched by position.
  */
 #include "train/train.h"
 
@@ -99,145 +100,20 @@ static void print_own_updates(text *out, const params *p)
     text_add(out, "\n  }\n");
 }
 
-static void print_state(text *out, const trainer *t)
+void state_print(text *out, const trainer *t)
 {
+    run_state now = t->state;
+
+    if (t->phase >= 0)
+        now.phase_seconds += os()->monotonic() - t->phase_begun;
     text_addf(out, "{\n  \"format\": %d,\n", STATE_FORMAT);
     origin_print(out, t);
     text_addf(out, "  \"samples\": %lld,\n  \"edits\": ", (long long)t->job->train->n);
     record_print_edits(out, t->record);
     text_add(out, ",\n");
-    print_progress(out, &t->state);
+    print_progress(out, &now);
     print_own_updates(out, t->job->params);
     text_add(out, "}\n");
-}
-
-/* ----------------------------------------------------------------------------------------------
- * saving */
-
-static ckpt_file text_file(const char *name, const text *t)
-{
-    return (ckpt_file){.name = name, .bytes = t->data, .size = t->length};
-}
-
-/* What only some moments have: state out of memory, best weights of a phase under way. */
-static thaw_status add_files(ckpt_file *file, int *n, char **parked, st_source **best,
-                             const trainer *t)
-{
-    if (t->job->recipe->save_parked && parked_any(t)) {
-        *parked = parked_path(t->options->run);
-        if (!*parked)
-            return thaw_fail(THAW_E_NOMEM, "out of memory for the path of parked state");
-        file[(*n)++] = (ckpt_file){.name = PARKED_NAME, .link = *parked};
-    }
-    if (t->phase_weights)
-        THAW_CHECK(phase_best_file(&file[(*n)++], best, t));
-    return THAW_OK;
-}
-
-static thaw_status commit(trainer *t, const char *folder, const text *state, const text *config)
-{
-    const text recipe = {.data = t->job->recipe->resolved,
-                         .length = strlen(t->job->recipe->resolved)};
-    st_source *weights = NULL, *moments = NULL, *best = NULL;
-    thaw_region *names = NULL;
-    char *parked = NULL;
-    int n_moments = 0, n = 5;
-    thaw_status status;
-
-    THAW_TRY(region_create(&names));
-    THAW_TRY(weights_sources(&weights, t->job->params, NULL));
-    THAW_TRY(moments_sources(&moments, &n_moments, names, t, false));
-    ckpt_file file[7] = {
-        {.name = "model.safetensors",
-         .tensor = weights,
-         .n_tensors = t->job->params->n,
-         .metadata_json = "{\"format\":\"pt\"}"},
-        {.name = "optimizer.safetensors", .tensor = moments, .n_tensors = n_moments},
-        text_file("config.json", config),
-        text_file("recipe.toml", &recipe),
-        text_file("state.json", state),
-    };
-    THAW_TRY(add_files(file, &n, &parked, &best, t));
-    THAW_TRY(ckpt_commit(folder, t->state.iteration, 0, file, n));
-done:
-    thaw__free(parked);
-    thaw__free(best);
-    thaw__free(weights);
-    thaw__free(moments);
-    region_destroy(names);
-    return status;
-}
-
-static void tell_saved(trainer *t, const char *folder)
-{
-    char *path = ckpt_path(folder, (ckpt_id){.step = t->state.iteration});
-    thaw_event event = {.kind = THAW_EVENT_SAVE, .text = path};
-
-    trainer_tell(t, &event);
-    thaw__free(path);
-}
-
-thaw_status state_save(trainer *t)
-{
-    const double seconds = t->state.phase_seconds;
-    char *folder = os_path(t->options->run, "checkpoints");
-    text state = TEXT_INIT, config = TEXT_INIT;
-    thaw_status status = THAW_OK;
-
-    if (t->phase >= 0)
-        t->state.phase_seconds += os()->monotonic() - t->phase_begun;
-    print_state(&state, t);
-    t->state.phase_seconds = seconds;
-    model_config_print(&config, &t->job->model->config);
-    if (!folder || state.failed || config.failed) {
-        status = thaw_fail(THAW_E_NOMEM, "out of memory for a checkpoint");
-        goto done;
-    }
-    THAW_TRY(os_make_folders(folder));
-    THAW_TRY(commit(t, folder, &state, &config));
-    ckpt_retain(folder, t->job->recipe->keep, NULL, 0);
-    tell_saved(t, folder);
-done:
-    text_done(&state);
-    text_done(&config);
-    thaw__free(folder);
-    return status;
-}
-
-static thaw_status write_weights(int fd, const char *name, const void *user)
-{
-    const params *p = user;
-    st_source *weights = NULL;
-    thaw_status status;
-
-    THAW_TRY(weights_sources(&weights, p, NULL));
-    THAW_TRY(st_write(fd, name, weights, p->n, "{\"format\":\"pt\"}"));
-done:
-    thaw__free(weights);
-    return status;
-}
-
-thaw_status state_save_best(trainer *t)
-{
-    char *folder;
-    text config = TEXT_INIT;
-    thaw_status status;
-
-    if (!t->options->run)
-        return THAW_OK;
-    folder = os_path(t->options->run, "best");
-    model_config_print(&config, &t->job->model->config);
-    if (!folder || config.failed) {
-        status = thaw_fail(THAW_E_NOMEM, "out of memory for the best weights");
-        goto done;
-    }
-    THAW_TRY(os_make_folders(folder));
-    THAW_TRY(os_replace_with(folder, "model.safetensors", write_weights, t->job->params));
-    THAW_TRY(os_replace_file(folder, "config.json", config.data, config.length));
-done:
-    text_done(&config);
-    thaw__free(folder);
-    return status;
 }
 
 /* ----------------------------------------------------------------------------------------------

@@ -513,6 +513,8 @@ typedef struct run_state {
         .last_metric = NAN                                                                         \
     }
 
+typedef struct saver saver;
+
 typedef struct trainer {
     job *job;
     const thaw_run_options *options;
@@ -530,12 +532,13 @@ typedef struct trainer {
     params_snapshot *undo;          /* buffers before a step, to undo a skipped one */
     params_snapshot *phase_weights; /* best of a phase that restores them; NULL: none so far */
     int events_fd;                  /* -1: none */
+    saver *saver;                   /* NULL: nothing is saved */
     double phase_begun, rate_time, saved_at; /* monotonic seconds */
     double waited;                           /* by loaders that are gone */
     double phase_waited;                     /* `waited` of all loaders when the phase began */
     int64_t rate_images;
     double rate;
-    int64_t saved_iteration; /* of the newest checkpoint, -1: none */
+    int64_t saved_iteration; /* of the newest checkpoint, made or being made; -1: none */
     int64_t evaluated_iteration;
     run_state tried;    /* before the last update */
     text note;          /* what taking up a checkpoint has to tell */
@@ -605,16 +608,42 @@ thaw_status parked_take_up(trainer *t, const thaw_effect *effect) THAW_MUST_USE;
 thaw_status parked_put_away(trainer *t) THAW_MUST_USE;
 
 /* Best weights of a phase that takes them back (phase_best.c): keep the present ones; take back
- * and forget, true where they differ; as a file of a checkpoint, and from it. */
+ * and forget, true where they differ; from the file of a checkpoint, where there is one. */
+#define PHASE_BEST_NAME "phase_best.safetensors"
 thaw_status phase_best_keep(trainer *t) THAW_MUST_USE;
 bool phase_best_restore(trainer *t);
-thaw_status phase_best_file(ckpt_file *out, st_source **tensors, const trainer *t) THAW_MUST_USE;
 thaw_status phase_best_load(trainer *t, const char *checkpoint) THAW_MUST_USE;
 
-/* Checkpoints of a run: write the present state; take up the newest that verifies. */
-thaw_status state_save(trainer *t) THAW_MUST_USE;
+/* state.json of the present state; taking up a checkpoint. */
+void state_print(text *out, const trainer *t);
 thaw_status state_load(trainer *t, const char *checkpoint) THAW_MUST_USE;
-thaw_status state_save_best(trainer *t) THAW_MUST_USE;
+
+/*
+ * Saving beside training (save.c). save_best and save_checkpoint copy what they need: the weights
+ * may change as soon as they return. They never fail; a failed save is told as an event when its
+ * turn comes, and the newest checkpoint stays what it was.
+ *
+ * One save is under way at a time. Best weights and a checkpoint of the same step are one save:
+ * save_begin lets the writer start on what has been copied. A further save waits for it. Without a
+ * run folder there is no saver, and all of this does nothing.
+ *
+ * save_poll    at a step boundary: tells what became of a save that has ended
+ * save_wait    for the end of the one under way, and tells
+ * save_last    the present state is on disk when this returns THAW_OK, best weights too; what
+ * failed is tried once more
+ */
+thaw_status saver_create(saver **out, const trainer *t) THAW_MUST_USE;
+void saver_destroy(saver *s); /* what is under way is finished first */
+void save_best(trainer *t);
+void save_checkpoint(trainer *t);
+void save_begin(trainer *t);
+bool save_pending(const trainer *t); /* something is copied or being written */
+void save_poll(trainer *t);
+void save_wait(trainer *t);
+thaw_status save_last(trainer *t) THAW_MUST_USE;
+
+/* Bytes of the copy in a phase that runs this plan. */
+size_t save_copy_bytes(const job *j, int phase, const plan *p);
 
 /*
  * What a checkpoint was made from and what goes on from it (resume_check.c). Every difference is

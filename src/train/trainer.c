@@ -126,10 +126,19 @@ static void describe_change(text *out, const trainer *t, const optim_report *r,
     text_addf(out, "%s; plan ready in %.0f ms", shown ? "" : "none", compile_seconds * 1e3);
 }
 
+/* With the copies that saving makes. */
+static size_t planned_bytes(const trainer *t, const plan *p)
+{
+    const size_t peak = plan_peak_bytes(p);
+    const size_t copy = t->options->run ? save_copy_bytes(t->job, t->phase, p) : 0;
+
+    return copy > SIZE_MAX - peak ? SIZE_MAX : peak + copy;
+}
+
 static thaw_status announce_phase(trainer *t, const optim_report *report, double seconds,
                                   const plan_entry *e)
 {
-    thaw_event event = {.kind = THAW_EVENT_PHASE, .planned_bytes = plan_peak_bytes(e->plan)};
+    thaw_event event = {.kind = THAW_EVENT_PHASE, .planned_bytes = planned_bytes(t, e->plan)};
     text words = TEXT_INIT;
 
     count_trainable(&event, t, rate_now(t), thaw__effect_ramp(t->effect, t->state.iteration));
@@ -211,6 +220,7 @@ static thaw_status change_effect(trainer *t, const thaw_effect *effect, bool res
     const plan_entry *e;
     optim_report report;
 
+    save_wait(t);
     t->effect = effect;
     if (rebuild) {
         t->state.built_at = effect->built_at;
@@ -303,7 +313,7 @@ static thaw_status evaluate_split(trainer *t, const char *split)
         t->evaluated_iteration = t->state.iteration;
         THAW_CHECK(judge_metric(t, &event));
         if (event.best)
-            THAW_CHECK(state_save_best(t));
+            save_best(t);
     }
     trainer_tell(t, &event);
     return THAW_OK;
@@ -371,16 +381,6 @@ static void tell_text(trainer *t, thaw_event_kind kind, const char *words)
     trainer_tell(t, &event);
 }
 
-static thaw_status save(trainer *t)
-{
-    if (!t->options->run || t->saved_iteration == t->state.iteration)
-        return THAW_OK;
-    THAW_CHECK(state_save(t));
-    t->saved_iteration = t->state.iteration;
-    t->saved_at = os()->monotonic();
-    return THAW_OK;
-}
-
 /* Asked once, it is done once. */
 static bool save_requested(const trainer *t)
 {
@@ -392,13 +392,16 @@ static bool save_requested(const trainer *t)
     return wanted;
 }
 
+/* By the clock none is due while one is under way: what steps and epochs ask for alone decides
+ * which checkpoints there are. */
 static bool save_due(const trainer *t, const update *u)
 {
     const thaw_recipe *r = t->job->recipe;
 
     return (r->save_steps > 0 && t->state.iteration % r->save_steps == 0) ||
            (r->save_epochs > 0 && u->epoch_ended && t->state.epoch % r->save_epochs == 0) ||
-           os()->monotonic() - t->saved_at >= r->save_seconds || save_requested(t);
+           (os()->monotonic() - t->saved_at >= r->save_seconds && !save_pending(t)) ||
+           save_requested(t);
 }
 
 /* The phase of the step just made has no further step. */
@@ -449,6 +452,7 @@ static thaw_status evaluate_end(trainer *t)
 
     if (t->evaluated_iteration != t->state.iteration)
         THAW_CHECK(evaluate_split(t, "valid"));
+    save_begin(t);
     if (!phase_best_restore(t))
         return THAW_OK;
     text_addf(&words, "phase '%s': its best weights are back, those of step %lld",
@@ -505,7 +509,9 @@ done:
 static thaw_status after_update(trainer *t, const update *u)
 {
     const thaw_recipe *r = t->job->recipe;
+    bool due;
 
+    save_poll(t);
     measure_rate(t, u);
     tell_step(t, u);
     note_data(t);
@@ -516,13 +522,16 @@ static thaw_status after_update(trainer *t, const update *u)
         THAW_CHECK(fire_until(t));
         find_total(t);
     }
+    due = save_due(t, u);
     if (phase_ended(t)) {
         THAW_CHECK(evaluate_end(t));
         tell_phase_end(t);
-        if (r->save_on_phase)
-            return save(t);
+        due = due || r->save_on_phase;
     }
-    return save_due(t, u) ? save(t) : THAW_OK;
+    if (due)
+        save_checkpoint(t);
+    save_begin(t);
+    return THAW_OK;
 }
 
 static thaw_status one_step(trainer *t)
@@ -574,7 +583,7 @@ static thaw_status take_up_phase(trainer *t)
 
 static thaw_status finish(trainer *t)
 {
-    THAW_CHECK(save(t));
+    THAW_CHECK(save_last(t));
     if (!job_split(t->job, "test"))
         return THAW_OK;
     return evaluate_split(t, "test");
@@ -584,16 +593,19 @@ thaw_status trainer_run(trainer *t)
 {
     thaw_status status = THAW_OK;
 
+    if (t->options->run)
+        THAW_TRY(saver_create(&t->saver, t));
     find_total(t);
     tell_run(t);
     note_data(t);
     if (t->state.iteration == 0 && t->job->recipe->eval_at_start)
         THAW_TRY(evaluate_split(t, "valid"));
+    save_begin(t);
     if (t->state.iteration > 0 && t->state.iteration < t->total)
         THAW_TRY(take_up_phase(t));
     while (t->state.iteration < t->total) {
         if (trainer_stopping(t)) {
-            THAW_TRY(save(t));
+            THAW_TRY(save_last(t));
             tell_text(t, THAW_EVENT_END, "stopped on request");
             status = thaw_fail(THAW_E_STOPPED, "stopped on request after step %lld of %lld%s",
                                (long long)t->state.iteration, (long long)t->total,
@@ -635,6 +647,7 @@ void trainer_destroy(trainer *t)
 {
     if (!t)
         return;
+    saver_destroy(t->saver);
     plans_done(&t->plans);
     loader_destroy(t->loader);
     params_snapshot_destroy(t->undo);

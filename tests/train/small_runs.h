@@ -260,6 +260,17 @@ static inline const char *small_path(char out[512], const char *folder, const ch
     return out;
 }
 
+/* A text with the first `old` in it replaced. */
+static inline const char *small_replace(char out[4096], const char *in, const char *old,
+                                        const char *new)
+{
+    const char *at = strstr(in, old);
+
+    CHECK_MSG(at, "'%s' is not there", old);
+    CHECK(snprintf(out, 4096, "%.*s%s%s", (int)(at - in), in, new, at + strlen(old)) < 4096);
+    return out;
+}
+
 /* The parameter or buffer of that name. */
 static inline const param *small_param(const small_run *r, const char *name)
 {

@@ -286,18 +286,28 @@ static void test_other_threads(void **state)
     CHECK_CONTAINS(r.words, "resumed with 2 threads instead of 1");
 }
 
-/* Only so many checkpoints are kept. */
+/* Only so many checkpoints are kept, and those at the ends of phases; without these, the newest and
+ * that of the best weights. */
 static void test_retention(void **state)
 {
-    char run[512], checkpoints[512];
+    static const int64_t ends[] = {10, 7, 5, 2};
+    char run[512], checkpoints[512], source[4096];
     ckpt_id *id = NULL;
     int n;
 
     CHECK_OK(begin(adamw, *state, small_path(run, *state, "run"), &(small_record){0}));
     CHECK_OK(ckpt_list(&id, &n, small_path(checkpoints, run, "checkpoints")));
-    CHECK_INT(n, 2);
+    CHECK_INT(n, THAW_COUNT(ends));
+    for (int i = 0; i < n; i++)
+        CHECK_INT(id[i].step, ends[i]);
+    thaw__free(id);
+
+    (void)small_replace(source, adamw, "every = 'off'\nkeep = 2",
+                        "every = 1\nkeep = 1\non_phase = false");
+    CHECK_OK(begin(source, *state, small_path(run, *state, "few"), &(small_record){0}));
+    CHECK_OK(ckpt_list(&id, &n, small_path(checkpoints, run, "checkpoints")));
     CHECK_INT(id[0].step, 10);
-    CHECK_INT(id[1].step, 7);
+    CHECK_MSG(n <= 2, "%d checkpoints are left", n);
     thaw__free(id);
 }
 
