@@ -286,6 +286,7 @@ set(THAW_UNIT_TESTS
     train/test_events
     train/test_init
     train/test_job
+    train/test_kills
     train/test_moments
     train/test_outlook
     train/test_phase_best
