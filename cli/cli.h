@@ -34,7 +34,8 @@ enum {
     OPTION_MARKDOWN = 1 << 9,
     OPTION_PRESET = 1 << 10,
     OPTION_EPOCHS = 1 << 11,
-    OPTION_LIST = 1 << 12
+    OPTION_LIST = 1 << 12,
+    OPTION_TEXT = 1 << 13
 };
 
 #define CLI_MAX_OPERANDS 128
@@ -47,7 +48,7 @@ typedef struct cli_args {
     int n_sets;
     const char *run, *executor, *split, *recipe, *preset;
     int threads, epochs;
-    bool json, steps, quiet, markdown, list, help;
+    bool json, steps, quiet, markdown, list, text, help;
 } cli_args;
 
 typedef struct cli_command {
@@ -83,6 +84,7 @@ int cmd_eval(const cli_args *args);
 int cmd_plan(const cli_args *args);
 int cmd_show(const cli_args *args);
 int cmd_diff(const cli_args *args);
+int cmd_report(const cli_args *args);
 int cmd_init(const cli_args *args);
 int cmd_freeze(const cli_args *args);
 int cmd_unfreeze(const cli_args *args);

@@ -1,5 +1,6 @@
 /*
- * cmd_look.c - `thaw plan`, `thaw show` and `thaw diff`: texts of the library, printed.
+ * cmd_look.c - `thaw plan`, `thaw show`, `thaw diff` and `thaw report`: texts of the library,
+ * printed.
  */
 #include "cli.h"
 
@@ -20,6 +21,15 @@ int cmd_show(const cli_args *args)
 {
     char *text = NULL;
     const thaw_status status = thaw_show(&text, args->operand[0], args->json);
+
+    return status == THAW_OK ? cli_print(text) : cli_report(status);
+}
+
+int cmd_report(const cli_args *args)
+{
+    const thaw_run_options options = cli_run_options(args);
+    char *text = NULL;
+    const thaw_status status = thaw_report(&text, args->operand[0], &options, args->text);
 
     return status == THAW_OK ? cli_print(text) : cli_report(status);
 }

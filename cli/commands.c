@@ -65,6 +65,14 @@ const cli_command cli_commands[] = {
      "that differ are listed; weights are not compared. The exit code is 0 where the phase state "
      "is\n"
      "the same, and 1 where it differs.\n"},
+    {"report", "RUN", 1, 1, OPTION_TEXT | HOW, cmd_report,
+     "write a page about a run: curves, phases, rates, mistakes",
+     "Writes report.html into the run folder: loss and metric over time with the phases behind "
+     "them,\n"
+     "the rate of each group of layers, who trained when, time and memory of each phase, the\n"
+     "confusion matrix of the best weights on the validation images and their worst mistakes. One\n"
+     "file without script or network. The scalars for TensorBoard go to tensorboard/ beside it.\n"
+     "With --text the table and the plots are drawn in the terminal instead.\n"},
     {"init", "MODEL [DATA...]", 0, 3, OPTION_PRESET | OPTION_EPOCHS | OPTION_LIST, cmd_init,
      "print a recipe to begin with, from a preset",
      "MODEL is a model folder or the name of an architecture, DATA the files of training images "

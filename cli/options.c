@@ -40,6 +40,8 @@ static const cli_option option_table[] = {
      "length of all phases together (default: enough for each to have one)"},
     {OPTION_LIST, "--list", NULL, KIND_FLAG, FIELD(list), "list the presets"},
     {OPTION_STEPS, "--steps", NULL, KIND_FLAG, FIELD(steps), "list every step of the plans"},
+    {OPTION_TEXT, "--text", NULL, KIND_FLAG, FIELD(text),
+     "for a terminal: a table and plots, nothing is written"},
     {OPTION_JSON, "--json", NULL, KIND_FLAG, FIELD(json), "for programs: JSON on standard output"},
     {OPTION_QUIET, "--quiet", NULL, KIND_FLAG, FIELD(quiet), "only the table at the end"},
     {OPTION_MARKDOWN, "--markdown", NULL, KIND_FLAG, FIELD(markdown), "with recipe: as Markdown"},

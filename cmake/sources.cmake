@@ -57,6 +57,7 @@ set(THAW_REST_SOURCES
     src/data/picture.c
     src/data/pixels.c
     src/data/png.c
+    src/data/png_write.c
     src/data/resample.c
     src/data/subset.c
     src/params/params.c
@@ -138,6 +139,14 @@ set(THAW_REST_SOURCES
     src/train/record.c
     src/train/resume_check.c
     src/train/resume_origin.c
+    src/train/report.c
+    src/train/report_chart.c
+    src/train/report_html.c
+    src/train/report_mistakes.c
+    src/train/report_read.c
+    src/train/report_svg.c
+    src/train/report_tensorboard.c
+    src/train/report_text.c
     src/train/run_state.c
     src/train/save.c
     src/train/showview.c
@@ -295,6 +304,7 @@ set(THAW_UNIT_TESTS
     train/test_preprocess
     train/test_recipe
     train/test_recipe_check
+    train/test_report
     train/test_resume_check
     train/test_run_state
     train/test_save

@@ -222,6 +222,19 @@ THAW_API THAW_MUST_USE thaw_status thaw_show(char **out, const char *path, bool 
 THAW_API THAW_MUST_USE thaw_status thaw_diff(char **out, bool *differ, const char *a, const char *b,
                                              bool json);
 
+/*
+ * What a run did. As a page: writes report.html (one file, without script or network) and
+ * tensorboard/ (the scalars for TensorBoard) into the run's folder, replacing older ones, and `out`
+ * says where. As text: a table of phases and plots for a terminal, nothing is written.
+ *
+ * The best weights are judged on the run's validation data; where these are no longer to be had,
+ * the report says why and has the rest. options: threads and executor for that; may be NULL.
+ *
+ * Errors: THAW_E_MISSING when run is no run folder; THAW_E_DATA when it has not begun; THAW_E_IO.
+ */
+THAW_API THAW_MUST_USE thaw_status thaw_report(char **out, const char *run,
+                                               const thaw_run_options *options, bool as_text);
+
 typedef enum thaw_edit_kind { THAW_EDIT_FREEZE, THAW_EDIT_UNFREEZE, THAW_EDIT_LR } thaw_edit_kind;
 
 /*

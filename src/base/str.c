@@ -119,6 +119,12 @@ static void add_digits(text *t, double value, int most)
         text_add(t, isnan(value) ? "nan" : value > 0 ? "inf" : "-inf");
         return;
     }
+    /* Fewest digits alone would make 20 to 2e+01. */
+    if (value == trunc(value) && fabs(value) < pow(10, THAW_MIN(most, 15))) {
+        (void)snprintf(buffer, sizeof buffer, "%.0f", value);
+        text_add(t, buffer);
+        return;
+    }
     for (int digits = 1; digits <= most; digits++) {
         (void)snprintf(buffer, sizeof buffer, "%.*g", digits, value);
         if (strtod(buffer, NULL) == value)

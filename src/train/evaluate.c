@@ -124,7 +124,7 @@ static void count_hits(eval_sums *sums, int64_t *confusion, const job *j, const 
     sums->n += b->n;
 }
 
-static loader_options plain_loading(const thaw_recipe *r)
+loader_options evaluation_loading(const thaw_recipe *r)
 {
     loader_options o = r->loader;
 
@@ -136,7 +136,7 @@ static loader_options plain_loading(const thaw_recipe *r)
 thaw_status evaluate(eval_sums *out, int64_t *confusion, plans *cache, job *j, dataset *d)
 {
     const double begun = os()->monotonic();
-    const loader_options options = plain_loading(j->recipe);
+    const loader_options options = evaluation_loading(j->recipe);
     eval_sums sums = {0};
     loader *l = NULL;
     const batch *b = NULL;

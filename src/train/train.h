@@ -441,6 +441,9 @@ typedef struct eval_sums {
     double squared, absolute; /* of the errors; 0 with classes */
     double seconds;
 } eval_sums;
+/* How samples are loaded to be judged: in order, none changed at random. */
+loader_options evaluation_loading(const thaw_recipe *r);
+
 thaw_status evaluate(eval_sums *out, int64_t *confusion, plans *cache, job *j,
                      dataset *d) THAW_MUST_USE;
 

@@ -1,0 +1,54 @@
+/*
+ * report_chart.c - where the axes of a chart lie. Round numbers, as a person would choose them.
+ */
+#include "train/train.h"
+
+#include "train/report.h"
+
+#include <math.h>
+
+/* 1, 2 or 5 times a power of ten, at least x. */
+static double round_up(double x)
+{
+    static const double mantissa[] = {1, 2, 5, 10};
+    const double power = pow(10, floor(log10(x)));
+
+    for (size_t i = 0; i < THAW_COUNT(mantissa); i++)
+        if (mantissa[i] * power >= x * (1 - 1e-9))
+            return mantissa[i] * power;
+    return 10 * power;
+}
+
+chart_axis chart_marks(double least, double most, int about)
+{
+    const double span = most > least ? most - least : THAW_MAX(fabs(most), 1e-3);
+    const double step = round_up(span / about);
+
+    return (chart_axis){.least = floor(least / step + 1e-9) * step,
+                        .most = ceil(most / step - 1e-9) * step,
+                        .step = step};
+}
+
+bool chart_y_axis(chart_axis *out, const chart *c)
+{
+    double least = HUGE_VAL, most = -HUGE_VAL;
+
+    for (size_t i = 0; i < c->n_lines; i++)
+        for (size_t k = 0; k < c->line[i].n; k++) {
+            const double y = c->line[i].y[k];
+
+            if (!isfinite(y) || (c->logarithmic && y <= 0))
+                continue;
+            least = THAW_MIN(least, y);
+            most = THAW_MAX(most, y);
+        }
+    if (least > most)
+        return false;
+    if (c->logarithmic)
+        *out = (chart_axis){.least = floor(log10(least)), .most = ceil(log10(most)), .step = 1};
+    else
+        *out = chart_marks(least, most, 5);
+    if (out->most <= out->least)
+        out->most = out->least + out->step;
+    return true;
+}
