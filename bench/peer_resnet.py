@@ -20,7 +20,14 @@ import torchvision  # noqa: E402
 
 torch.set_num_threads(THREADS)
 torch.manual_seed(1)
-model = getattr(torchvision.models, ARCH)(weights=None)
+VITS = {"vit_tiny_patch16_224": (192, 3), "vit_small_patch16_224": (384, 6)}
+if ARCH in VITS:
+    width, heads = VITS[ARCH]
+    model = torchvision.models.VisionTransformer(
+        image_size=SIDE, patch_size=16, num_layers=12, num_heads=heads, hidden_dim=width,
+        mlp_dim=4 * width)
+else:
+    model = getattr(torchvision.models, ARCH)(weights=None)
 model = model.to(memory_format=torch.channels_last).train()
 optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)
 image = torch.rand(BATCH, 3, SIDE, SIDE).to(memory_format=torch.channels_last)
