@@ -91,6 +91,7 @@ set(THAW_REST_SOURCES
     src/model/layers.c
     src/model/mlp.c
     src/model/model.c
+    src/model/positions.c
     src/model/resnet.c
     src/model/vit.c
     src/optim/curve.c
@@ -276,6 +277,7 @@ set(THAW_UNIT_TESTS
     model/test_layers
     model/test_mlp
     model/test_model
+    model/test_positions
     model/test_resnet
     model/test_vit
     optim/test_curve

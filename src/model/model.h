@@ -54,6 +54,7 @@ typedef struct model_tensor {
     double bound; /* starts uniform in [-bound, bound) when positive; else all elements start as
                      `fill` */
     double fill;
+    int64_t grid[2]; /* of position embeddings: rows and columns of patches; else 0 */
 } model_tensor;
 
 typedef struct model {
@@ -86,6 +87,16 @@ void model_config_print(text *out, const model_config *config);
 thaw_status model_labels_parse(model_config *c, const char *json, size_t size, const char *file,
                                thaw_region *region) THAW_MUST_USE;
 void model_labels_print(text *out, const model_config *config);
+
+/*
+ * positions.c: position embeddings [1, 1 + patches, features] of another image size.
+ * model_positions_side: the side of the square grid that a stored tensor of this shape is for, when
+ * it can be brought to t's grid; else 0. model_resize_positions: from that square to grid, the
+ * class token's as it is.
+ */
+int64_t model_positions_side(const model_tensor *t, const shape *stored);
+void model_resize_positions(double *dst, const int64_t grid[2], const double *src, int64_t side,
+                            int64_t features);
 
 /* ------------------------------------------------------------- building, for the files of this
  * layer */

@@ -150,16 +150,19 @@ static value_id embed(model_builder *b, value_id image)
     static const char path[] = "vit.embeddings";
     const model_config *c = &b->model->config;
     const int64_t patch = c->vit.patch, hidden = c->vit.hidden;
-    const int64_t patches = (c->height / patch) * (c->width / patch);
+    const int64_t rows = c->height / patch, columns = c->width / patch;
     const char *const projection = "vit.embeddings.patch_embeddings.projection";
+    const shape all = shape_of(3, (const int64_t[]){1, 1 + rows * columns, hidden});
+    model_tensor position = spread(b, all);
     value_id in[3], patched[3] = {image};
     op_attrs attrs = {.conv = {.dilation = {1, 1}, .groups = 1}};
 
     attrs.conv.stride[0] = attrs.conv.stride[1] = (int32_t)patch;
     in[1] =
         layer_tensor(b, path, "cls_token", spread(b, shape_of(3, (const int64_t[]){1, 1, hidden})));
-    in[2] = layer_tensor(b, path, "position_embeddings",
-                         spread(b, shape_of(3, (const int64_t[]){1, 1 + patches, hidden})));
+    position.grid[0] = rows;
+    position.grid[1] = columns;
+    in[2] = layer_tensor(b, path, "position_embeddings", position);
     patched[1] = layer_tensor(b, projection, "weight",
                               spread(b, shape_4(hidden, c->channels, patch, patch)));
     patched[2] = layer_tensor(b, projection, "bias", filled(b, hidden, 0));
