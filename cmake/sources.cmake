@@ -299,6 +299,7 @@ set(THAW_UNIT_TESTS
     train/test_job
     train/test_kills
     train/test_moments
+    train/test_nomemory
     train/test_outlook
     train/test_phase_best
     train/test_plans

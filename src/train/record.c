@@ -242,7 +242,7 @@ static int add_piece(const char *data, size_t n, void *user)
 thaw_status record_with_edit(char **out, const char *checkpoint, const run_edit *edit)
 {
     text one = TEXT_INIT;
-    json_t *root = NULL, *edits;
+    json_t *root = NULL, *edits, *last;
     text all = TEXT_INIT;
     char *path = NULL;
     thaw_status status;
@@ -252,8 +252,8 @@ thaw_status record_with_edit(char **out, const char *checkpoint, const run_edit 
     edits = json_object_get(root, "edits");
     if (!edits && json_object_set_new(root, "edits", json_array()) == 0)
         edits = json_object_get(root, "edits");
-    if (one.failed ||
-        json_array_append_new(edits, json_loadb(one.data, one.length, 0, NULL)) != 0) {
+    if (one.failed || json_parse(&last, one.data, one.length, "an edit") != THAW_OK ||
+        json_array_append_new(edits, last) != 0) {
         status = fail_memory();
         goto done;
     }

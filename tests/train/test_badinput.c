@@ -653,5 +653,7 @@ int main(void)
         cmocka_unit_test(test_comma),
     };
 
+    if (access("/dev/shm", W_OK) == 0)
+        setenv("TMPDIR", "/dev/shm", 0);
     return cmocka_run_group_tests(tests, set_up, small_teardown);
 }

@@ -176,5 +176,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_flipped_bits, small_setup, small_teardown),
     };
 
+    if (access("/dev/shm", W_OK) == 0)
+        setenv("TMPDIR", "/dev/shm", 0);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
