@@ -3,6 +3,7 @@
 # libthaw-core: base without JSON, and the control plane. Needs PCRE2 only.
 set(THAW_CORE_SOURCES
     src/base/mem.c
+    src/base/memory.c
     src/base/os.c
     src/base/processors.c
     src/base/rng.c
@@ -114,6 +115,7 @@ set(THAW_REST_SOURCES
     src/exec/ref_f32.c
     src/exec/ref_f64.c
     src/train/api.c
+    src/train/budget.c
     src/train/culprit.c
     src/train/diffview.c
     src/train/edit.c
@@ -195,6 +197,7 @@ set(THAW_CLI_SOURCES
 set(THAW_UNIT_TESTS
     base/test_json
     base/test_mem
+    base/test_memory
     base/test_os
     base/test_processors
     base/test_rng
@@ -290,6 +293,7 @@ set(THAW_UNIT_TESTS
     train/test_api
     train/test_badinput
     train/test_bitrot
+    train/test_budget
     train/test_culprit
     train/test_diffview
     train/test_edit

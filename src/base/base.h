@@ -178,6 +178,7 @@ char *format_duration(char *buffer, double seconds);
  * is not one. */
 bool parse_double(double *out, const char *s);
 bool parse_int64(int64_t *out, const char *s);
+bool parse_bytes(uint64_t *out, const char *s); /* "512MiB", "4 GiB", "1000000": up to TiB */
 
 /*
  * Up to `most` candidates nearest to `wanted` by edit distance (swaps count one), as " (did you
@@ -315,6 +316,13 @@ char *os_path(const char *dir, const char *name);
 /* Processors this process may use: the smaller of its affinity mask and its cgroup's quota, at
  * least 1. */
 int os_processors(void);
+
+/*
+ * Bytes of memory this process may still take before others have to give some up; 0 when the system
+ * does not tell. os_memory_left: the same by these texts of /proc/meminfo and /proc/self/cgroup.
+ */
+uint64_t os_memory_available(void);
+uint64_t os_memory_left(const char *meminfo, const char *proc_cgroup, const char *mount);
 
 /* Processors the cgroup with this /proc/self/cgroup text may use, rounded up; 0 without a limit.
  * `mount` is where the hierarchies are mounted, "/sys/fs/cgroup". */

@@ -181,6 +181,29 @@ bool parse_int64(int64_t *out, const char *s)
     return true;
 }
 
+bool parse_bytes(uint64_t *out, const char *s)
+{
+    static const struct {
+        const char *name;
+        int shift;
+    } unit[] = {{"", 0}, {"B", 0}, {"KiB", 10}, {"MiB", 20}, {"GiB", 30}, {"TiB", 40}};
+    const size_t n = strspn(s, "0123456789");
+    const char *const after = s + n + strspn(s + n, " ");
+    char digits[20] = {0};
+    int64_t count;
+
+    if (n == 0 || n >= sizeof digits)
+        return false;
+    memcpy(digits, s, n);
+    for (size_t i = 0; i < THAW_COUNT(unit); i++)
+        if (strcmp(after, unit[i].name) == 0 && parse_int64(&count, digits) &&
+            count <= (INT64_MAX >> unit[i].shift)) {
+            *out = (uint64_t)count << unit[i].shift;
+            return true;
+        }
+    return false;
+}
+
 char *format_bytes(char *buffer, uint64_t bytes)
 {
     static const char *const unit[] = {"KiB", "MiB", "GiB", "TiB", "PiB"};

@@ -119,9 +119,9 @@ thaw_status thaw_train(const thaw_recipe *recipe, const thaw_run_options *option
 
     options = options ? options : &no_options;
     THAW_TRY(job_open(&j, recipe, options, NULL, JOB_DATA | JOB_EXEC));
+    THAW_TRY(trainer_create(&t, j)); /* refuses what does not fit before there is a folder */
     if (options->run)
         THAW_TRY(begin_folder(&folder, recipe, options->run));
-    THAW_TRY(trainer_create(&t, j));
     if (options->run)
         THAW_TRY(open_events(t, options->run));
     THAW_TRY(trainer_run(t));

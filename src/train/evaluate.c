@@ -136,12 +136,14 @@ loader_options evaluation_loading(const thaw_recipe *r)
 thaw_status evaluate(eval_sums *out, int64_t *confusion, plans *cache, job *j, dataset *d)
 {
     const double begun = os()->monotonic();
-    const loader_options options = evaluation_loading(j->recipe);
+    loader_options options = evaluation_loading(j->recipe);
     eval_sums sums = {0};
     loader *l = NULL;
     const batch *b = NULL;
     thaw_status status;
 
+    if (j->eval_batch > 0)
+        options.batch = j->eval_batch;
     THAW_TRY(loader_create(&l, d, &options));
     do {
         const plan_entry *e;

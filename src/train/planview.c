@@ -268,14 +268,19 @@ static thaw_status view_phase(phase_view *v, job *j)
     progress.iteration = v->begin;
     THAW_CHECK(thaw_schedule_effect(&v->effect, j->schedule, &progress));
     v->settings = &r->phase[v->effect->built_phase];
-    return plans_compile(&v->plan, j, v->effect, recipe_batch(r, v->number), &v->settings->hyper);
+    return plans_compile(&v->plan, j, v->effect, job_micro_batch(j, v->number),
+                         &v->settings->hyper);
 }
 
 thaw_status plan_view(text *out, job *j, bool steps, bool json)
 {
     const int n = thaw_schedule_n_phases(j->schedule);
     plan *before = NULL;
+    text notes = TEXT_INIT;
     thaw_status status = THAW_OK;
+
+    if (j->recipe->memory_limit > 0)
+        THAW_TRY(budget_fit(&notes, j, false));
 
     if (json)
         text_add(out, "{\"phases\": [");
@@ -297,7 +302,10 @@ thaw_status plan_view(text *out, job *j, bool steps, bool json)
     }
     if (json)
         text_add(out, "\n]}\n");
+    else
+        text_add(out, notes.data ? notes.data : "");
 done:
+    text_done(&notes);
     plan_destroy(before);
     return status;
 }

@@ -10,9 +10,16 @@ enum { TYPE_COLUMN = 24, DEFAULT_COLUMN = 56, WIDTH = 100 };
 static void add_kind(text *t, const recipe_key *row)
 {
     static const char *const word[] = {
-        [KEY_STRING] = "string",   [KEY_PATH] = "path",          [KEY_CHOICE] = "",
-        [KEY_INTEGER] = "integer", [KEY_NUMBER] = "number",      [KEY_BOOLEAN] = "true, false",
-        [KEY_INTERVAL] = "string", [KEY_COEFFICIENTS] = "table", [KEY_TABLE] = "table",
+        [KEY_STRING] = "string",
+        [KEY_PATH] = "path",
+        [KEY_CHOICE] = "",
+        [KEY_INTEGER] = "integer",
+        [KEY_NUMBER] = "number",
+        [KEY_BOOLEAN] = "true, false",
+        [KEY_INTERVAL] = "string",
+        [KEY_SIZE] = "string or integer",
+        [KEY_COEFFICIENTS] = "table",
+        [KEY_TABLE] = "table",
     };
 
     text_add(t, word[row->kind]);

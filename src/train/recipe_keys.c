@@ -345,6 +345,16 @@ static void set_interval(recipe_reader *rd, void *target, const toml_value *v)
                      "'checkpoint.every' must be like '10min', '500 steps', '2 epochs' or 'off'");
 }
 
+static void set_memory_limit(recipe_reader *rd, void *target, const toml_value *v)
+{
+    thaw_recipe *const r = target;
+
+    if (v->type == TOML_INTEGER)
+        r->memory_limit = (uint64_t)v->integer;
+    else if (!parse_bytes(&r->memory_limit, v->string) || r->memory_limit == 0)
+        recipe_bad_value(rd, v, "'train.memory_limit' must be like '2GiB', '512MiB' or 1000000");
+}
+
 /* ----------------------------------------------------------------------------------------------
  * the table */
 
@@ -571,6 +581,9 @@ static const recipe_key table[] = {
      .set = set_executor, .help = "what computes; dnn is fast, ref is the plain reference"},
     {"train", "sums", KEY_CHOICE, .choice = sums, .standard = "'float'", RECIPE(double_sums),
      .help = "how products are added up; double: rounded once, as on ref, several times slower"},
+    {"train", "memory_limit", KEY_SIZE, RANGE(1, 9e18), .set = set_memory_limit,
+     .help = "what the whole process may take, as '2GiB' or in bytes; a larger batch runs in "
+             "pieces, unless batch norms that train would see it; default: what the machine has"},
     {"train", "frozen_norm", KEY_CHOICE, .choice = frozen_norms, .standard = "'eval'",
      RECIPE(frozen_norm_eval),
      .help = "norms whose parameters are all frozen; train: their statistics go on moving"},

@@ -119,6 +119,7 @@ static const struct {
     [KEY_NUMBER] = {"a number", "numbers", TOML_FLOAT, TOML_INTEGER},
     [KEY_BOOLEAN] = {"true or false", "booleans", TOML_BOOLEAN, TOML_BOOLEAN},
     [KEY_INTERVAL] = {"an interval such as '10min'", "", TOML_STRING, TOML_INTEGER},
+    [KEY_SIZE] = {"a size such as '2GiB'", "", TOML_STRING, TOML_INTEGER},
     [KEY_COEFFICIENTS] = {"a table of numbers", "", TOML_TABLE, TOML_TABLE},
     [KEY_TABLE] = {"a table", "tables", TOML_TABLE, TOML_TABLE},
 };

@@ -55,6 +55,7 @@ static const struct {
     {"data", "prefetch", FREE},
     {"data", "workers", FREE},
     {"train", "executor", BITS},
+    {"train", "memory_limit", BITS},
     {"train", "eval_every", LATER},
     {"train", "eval_at_start", FREE},
     {"checkpoint", NULL, FREE},

@@ -188,7 +188,8 @@ struct thaw_recipe {
 
     dtype real; /* train.precision: f32, f64 */
     const exec_ops *executor;
-    bool double_sums; /* train.sums */
+    bool double_sums;      /* train.sums */
+    uint64_t memory_limit; /* bytes; 0: what the machine has */
     bool frozen_norm_eval;
     bool fold, fuse;    /* plan.fold, plan.fuse */
     int64_t eval_every; /* epochs; 0: only at the ends of phases */
@@ -251,6 +252,7 @@ typedef enum key_kind {
     KEY_NUMBER,
     KEY_BOOLEAN,
     KEY_INTERVAL,     /* "10min", "500 steps", 500 */
+    KEY_SIZE,         /* "2GiB", 1000000 */
     KEY_COEFFICIENTS, /* table of numbers or "pin" */
     KEY_TABLE         /* table with keys of its own: section "section.name" */
 } key_kind;
@@ -363,7 +365,9 @@ typedef struct job {
     struct job_source *source;     /* adapters of the caller's own data, or NULL */
     exec *exec;
     int threads;
-    void *targets; /* of a batch for a squared error: one-hot rows; made when first needed */
+    int *pieces;        /* [n_phases] micro-batches in which a batch is run; NULL: one each */
+    int64_t eval_batch; /* samples of a batch in evaluations; 0: the data's */
+    void *targets;      /* of a batch for a squared error: one-hot rows; made when first needed */
     struct culprit *watch; /* looks for values that are not finite while set; NULL: nobody does */
     char *load_note;       /* what loading the weights replaced or left over; "" for nothing */
 } job;
@@ -426,6 +430,20 @@ thaw_status plans_compile(plan **out, job *j, const thaw_effect *effect, int64_t
                           const optim_hyper *hyper) THAW_MUST_USE;
 void plans_drop_training(plans *cache, uint64_t keep_digest);
 void plans_done(plans *cache);
+
+/*
+ * Memory of a run before it begins (budget.c): of each phase, from its plan, and whether that is
+ * within train.memory_limit and what the machine has. Where a batch is too large for the limit and
+ * may be cut into equal pieces without another result than by rounding, j->pieces says so. The
+ * prediction depends on the recipe, the data and the kernels alone, so that a resume cuts alike.
+ *
+ * notes: a line for each phase whose batch is cut. machine: look at what it has, too. Errors:
+ * THAW_E_NOMEM with the largest batch that fits.
+ */
+thaw_status budget_fit(text *notes, job *j, bool machine) THAW_MUST_USE;
+thaw_status budget_phase(size_t *bytes, job *j, int phase, int64_t batch) THAW_MUST_USE;
+int job_pieces(const job *j, int phase);
+int64_t job_micro_batch(const job *j, int phase);
 
 /* Run an awake plan on one batch; then read an f64 scalar of its results. */
 thaw_status run_batch(const plan_entry *e, job *j, const batch *b, bool accumulate) THAW_MUST_USE;

@@ -227,7 +227,7 @@ static thaw_status change_effect(trainer *t, const thaw_effect *effect, bool res
         t->state.updates = 0;
     }
     set_rates(t);
-    THAW_CHECK(set_batch(t, recipe_batch(t->job->recipe, effect->phase)));
+    THAW_CHECK(set_batch(t, job_micro_batch(t->job, effect->phase)));
     if (!rebuild)
         THAW_CHECK(parked_take_up(t, effect));
     THAW_CHECK(optim_migrate(&report, t->job->params, rule, &t->hyper, effect, rebuild));
@@ -337,7 +337,8 @@ static void measure_rate(trainer *t, const update *u)
 
 static double estimate_left(const trainer *t)
 {
-    const double per_step = (double)(t->batch * t->job->recipe->accumulate);
+    const int64_t pieces = t->phase >= 0 ? job_pieces(t->job, t->phase) : 1;
+    const double per_step = (double)(t->batch * t->job->recipe->accumulate * pieces);
 
     return t->rate > 0 ? (double)(t->total - t->state.iteration) * per_step / t->rate : -1;
 }
@@ -623,6 +624,7 @@ done:
 thaw_status trainer_create(trainer **out, job *j)
 {
     trainer *t = thaw__new(1, sizeof *t);
+    loader_options loading;
     thaw_status status;
 
     if (!t)
@@ -633,9 +635,11 @@ thaw_status trainer_create(trainer **out, job *j)
     t->phase = t->events_fd = -1;
     t->saved_iteration = t->evaluated_iteration = -1;
     t->saved_at = os()->monotonic();
-    t->batch = j->recipe->loader.batch;
     t->hyper = j->recipe->hyper;
-    THAW_TRY(loader_create(&t->loader, j->train, &j->recipe->loader));
+    THAW_TRY(budget_fit(&t->note, j, true));
+    loading = j->recipe->loader;
+    loading.batch = t->batch = job_micro_batch(j, 0);
+    THAW_TRY(loader_create(&t->loader, j->train, &loading));
     *out = t;
     t = NULL;
 done:

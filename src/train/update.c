@@ -30,8 +30,9 @@ static void advance_data(run_state *s, const dataset *d, const batch *b, bool wr
 static thaw_status run_micro_batches(double *loss, double *valid, update *u, trainer *t)
 {
     const thaw_recipe *r = t->job->recipe;
+    const int64_t n = r->accumulate * job_pieces(t->job, t->effect->phase);
 
-    for (int64_t k = 0; k < r->accumulate && !u->epoch_ended && !u->given_up; k++) {
+    for (int64_t k = 0; k < n && !u->epoch_ended && !u->given_up; k++) {
         const batch *b;
         const plan_entry *e;
 
@@ -43,7 +44,7 @@ static thaw_status run_micro_batches(double *loss, double *valid, update *u, tra
         advance_data(&t->state, t->job->train, b, r->loader.wrap);
         u->samples += b->n;
         u->epoch_ended = b->last;
-        u->given_up = k + 1 < r->accumulate && !b->last && trainer_stopping(t) && !t->job->watch;
+        u->given_up = k + 1 < n && !b->last && trainer_stopping(t) && !t->job->watch;
     }
     return THAW_OK;
 }

@@ -57,12 +57,18 @@ static void bad_numbers_are_refused(void **state)
                                       "inf", "0x10", "1.5.2", "--1", "1e"};
     double v = 7;
     int64_t n = 7;
+    uint64_t size = 7;
 
     (void)state;
     for (size_t i = 0; i < THAW_COUNT(bad); i++)
         CHECK_MSG(!parse_double(&v, bad[i]), "'%s' was taken for %g", bad[i], v);
     CHECK(!parse_int64(&n, "1.0") && !parse_int64(&n, "") &&
           !parse_int64(&n, "9223372036854775808"));
+    CHECK(parse_bytes(&size, "2GiB") && size == UINT64_C(2) << 30);
+    CHECK(parse_bytes(&size, "512 MiB") && size == 512u << 20);
+    CHECK(parse_bytes(&size, "1000000") && size == 1000000);
+    CHECK(!parse_bytes(&size, "2GB") && !parse_bytes(&size, "GiB") && !parse_bytes(&size, "-1") &&
+          !parse_bytes(&size, "9223372036854775807KiB") && !parse_bytes(&size, "1.5GiB"));
     CHECK(parse_int64(&n, "-9223372036854775808") && n == INT64_MIN);
     CHECK(v == 7);
 }

@@ -63,4 +63,21 @@ same runs/tiny/best/model.safetensors pipe/best/model.safetensors
 "$thaw" train tiny.toml --run full >/dev/full || fail "a full standard output ended the run"
 same runs/tiny/best/model.safetensors full/best/model.safetensors
 
+# Memory: refused before there is a folder, or cut into pieces and said.
+expect 71 "too little for a batch of 1" \
+    "$thaw" train tiny.toml --run large --set train.memory_limit=1MiB
+[ ! -e large ] || fail "a run that was refused left its folder"
+expect 0 "" "$thaw" plan tiny.toml --set train.memory_limit=1GiB
+expect 78 "'train.memory_limit' must be like '2GiB'" \
+    "$thaw" plan tiny.toml --set train.memory_limit=many
+
+# Memory: refused before there is a folder.
+expect 71 "too little for a batch of 1" \
+    "$thaw" train tiny.toml --run large --set train.memory_limit=1MiB
+checks=$((checks + 1))
+[ ! -e large ] || fail "a run that was refused left its folder"
+expect 0 "" "$thaw" plan tiny.toml --set train.memory_limit=1GiB
+expect 78 "'train.memory_limit' must be like '2GiB'" \
+    "$thaw" plan tiny.toml --set train.memory_limit=many
+
 finish

@@ -1,0 +1,276 @@
+/*
+ * budget.c - the memory of a run, before it begins: the peak of each phase from its plan, and
+ * whether that is allowed.
+ *
+ * Where 'train.memory_limit' is too small for a batch, the batch is cut into equal pieces whose
+ * gradients add up, as long as nothing in the network looks across samples: a batch norm that
+ * trains does, and then the run is refused. The prediction is a function of the recipe, the data
+ * and the kernels, never of what the process happens to have: a resume must cut alike.
+ */
+#include "train/train.h"
+
+#include <string.h>
+
+/* What the program and its libraries take beside all that is counted: 12 MiB were measured. */
+#define BASELINE ((size_t)16 << 20)
+
+/* The executor's packed copies of weights: one for each direction. */
+#define PACKED_COPIES 2
+
+int job_pieces(const job *j, int phase)
+{
+    return j->pieces ? j->pieces[phase] : 1;
+}
+
+int64_t job_micro_batch(const job *j, int phase)
+{
+    return recipe_batch(j->recipe, phase) / job_pieces(j, phase);
+}
+
+/* ----------------------------------------------------------------------------------------------
+ * prediction */
+
+/* Sums that stay at the largest number instead of wrapping. */
+static void add(size_t *sum, size_t n)
+{
+    if (!size_add(sum, *sum, n))
+        *sum = SIZE_MAX;
+}
+
+static size_t data_bytes(const job *j)
+{
+    const dataset *const split[] = {j->train, j->valid, j->test};
+    size_t sum = 0;
+
+    for (size_t i = 0; i < THAW_COUNT(split); i++) {
+        const dataset *const d = split[i];
+        size_t bytes = 0;
+
+        if (!d)
+            continue;
+        if (d->pixels)
+            bytes = (size_t)(d->height * d->width * d->channels);
+        bytes += sizeof *d->label + sizeof *d->id;
+        if (!size_mul(&bytes, bytes, (size_t)d->n))
+            bytes = SIZE_MAX;
+        add(&sum, bytes);
+    }
+    return sum;
+}
+
+static size_t buffer_bytes(const params *p)
+{
+    size_t sum = 0;
+
+    for (int i = p->n_trained; i < p->n; i++)
+        add(&sum, p->item[i].bytes);
+    return sum;
+}
+
+/* What is there beside the plan in force. */
+static size_t beside(const job *j, int phase, const plan *p)
+{
+    const bool restores = j->recipe->phase[phase].options.until_restore;
+    const bool packs = strcmp(j->recipe->executor->name, "ref") != 0;
+    size_t sum = BASELINE;
+
+    add(&sum, data_bytes(j));
+    add(&sum, buffer_bytes(j->params)); /* to undo a step that was not finite */
+    for (int i = 0; i < PACKED_COPIES && packs; i++)
+        add(&sum, p->param_bytes);
+    if (j->recipe->loader.prefetch)
+        add(&sum, p->input_bytes);
+    if (restores)
+        add(&sum, p->param_bytes);
+    add(&sum, save_copy_bytes(j, phase, p));
+    return sum;
+}
+
+static bool sees_across_samples(const plan *p)
+{
+    for (int i = 0; i < p->n_once + p->n_step; i++)
+        if (p->step[i].op == OP_BATCH_NORM_TRAIN)
+            return true;
+    return false;
+}
+
+/* One batch size of a phase, with evaluations in batches of the same size or the data's, whichever
+ * is smaller. */
+static thaw_status predict(size_t *bytes, bool *across, job *j, int phase, int64_t batch)
+{
+    const thaw_recipe *r = j->recipe;
+    const int64_t most = THAW_MIN(batch, j->train->n);
+    const int64_t eval = THAW_MIN(batch, r->loader.batch);
+    const thaw_effect *effect;
+    thaw_progress progress = {0};
+    plan *train = NULL, *evaluation = NULL;
+    int64_t end;
+    thaw_status status;
+
+    thaw_schedule_phase_span(&progress.iteration, &end, j->schedule, &progress, phase);
+    THAW_TRY(thaw_schedule_effect(&effect, j->schedule, &progress));
+    THAW_TRY(plans_compile(&train, j, effect, most, &r->phase[effect->built_phase].hyper));
+    THAW_TRY(plans_compile(&evaluation, j, NULL, eval, NULL));
+    *bytes = beside(j, phase, train);
+    add(bytes, plan_peak_bytes(train));
+    if (evaluation->arena_bytes > train->arena_bytes)
+        add(bytes, evaluation->arena_bytes - train->arena_bytes);
+    *across = sees_across_samples(train);
+done:
+    plan_destroy(evaluation);
+    plan_destroy(train);
+    return status;
+}
+
+thaw_status budget_phase(size_t *bytes, job *j, int phase, int64_t batch)
+{
+    bool across;
+
+    return predict(bytes, &across, j, phase, batch);
+}
+
+/* ----------------------------------------------------------------------------------------------
+ * fitting */
+
+/* Greatest batch below `batch` that takes at most `allowed` bytes; 0: none. */
+static thaw_status largest_fitting(int64_t *out, job *j, int phase, int64_t batch, size_t allowed)
+{
+    int64_t fits = 0, too_small = 0, too_large = batch;
+
+    while (too_large - fits > 1) {
+        const int64_t middle = fits + (too_large - fits) / 2;
+        size_t bytes = 0;
+        const thaw_status status = budget_phase(&bytes, j, phase, middle);
+
+        if (status == THAW_E_SHAPE) /* a batch norm would see one value */
+            too_small = middle;
+        else if (status != THAW_OK)
+            return status;
+        if (bytes <= allowed)
+            fits = middle;
+        else
+            too_large = middle;
+    }
+    *out = fits > too_small ? fits : 0;
+    return THAW_OK;
+}
+
+/* What stands between a phase and its memory. */
+typedef struct shortage {
+    int phase;
+    int64_t batch;
+    size_t needed, allowed;
+    bool across;     /* so the batch cannot be cut */
+    const char *who; /* allows no more: "'train.memory_limit'" */
+} shortage;
+
+static thaw_status refuse(job *j, const shortage *s)
+{
+    char needed[32], allowed[32];
+    const char *name = thaw_schedule_phase_name(j->schedule, s->phase);
+    int64_t fits;
+
+    THAW_CHECK(largest_fitting(&fits, j, s->phase, s->batch, s->allowed));
+    format_bytes(needed, s->needed);
+    format_bytes(allowed, s->allowed);
+    if (fits == 0)
+        return thaw_fail(
+            THAW_E_NOMEM,
+            "phase '%s' needs %s of memory with a batch of %lld, but %s allows %s, too "
+            "little for a batch of 1; freeze more, or give it more memory",
+            name, needed, (long long)s->batch, s->who, allowed);
+    return thaw_fail(THAW_E_NOMEM,
+                     "phase '%s' needs %s of memory with a batch of %lld, but %s allows %s; the "
+                     "largest batch that fits is %lld%s",
+                     name, needed, (long long)s->batch, s->who, allowed, (long long)fits,
+                     s->across ? ", which is for you to choose: batch norms that train see a "
+                                 "batch as a whole"
+                               : "");
+}
+
+static thaw_status cut(text *notes, job *j, const shortage *s)
+{
+    char allowed[32], bytes_text[32];
+
+    for (int64_t pieces = 2; pieces <= s->batch; pieces++) {
+        size_t bytes;
+
+        if (s->batch % pieces != 0)
+            continue;
+        THAW_CHECK(budget_phase(&bytes, j, s->phase, s->batch / pieces));
+        if (bytes > s->allowed)
+            continue;
+        j->pieces[s->phase] = (int)pieces;
+        text_addf(notes,
+                  "phase '%s': a batch of %lld runs as %lld of %lld, to stay within %s of %s: %s; "
+                  "results differ by rounding alone\n",
+                  thaw_schedule_phase_name(j->schedule, s->phase), (long long)s->batch,
+                  (long long)pieces, (long long)(s->batch / pieces), s->who,
+                  format_bytes(allowed, s->allowed), format_bytes(bytes_text, bytes));
+        return THAW_OK;
+    }
+    return refuse(j, s);
+}
+
+/* What the machine has for this process, with what the process has already. */
+static size_t machine_allows(const job *j)
+{
+    const uint64_t left = os_memory_available();
+    size_t sum = BASELINE;
+
+    if (left == 0 || left > SIZE_MAX)
+        return SIZE_MAX;
+    add(&sum, data_bytes(j));
+    for (int i = 0; i < j->params->n; i++)
+        add(&sum, j->params->item[i].bytes);
+    add(&sum, (size_t)left);
+    return sum;
+}
+
+static thaw_status fit_phase(text *notes, job *j, int phase, size_t machine)
+{
+    const uint64_t limit = j->recipe->memory_limit;
+    shortage s = {.phase = phase, .batch = recipe_batch(j->recipe, phase)};
+
+    THAW_CHECK(predict(&s.needed, &s.across, j, phase, s.batch));
+    if (limit > 0 && s.needed > limit) {
+        s.allowed = limit > SIZE_MAX ? SIZE_MAX : (size_t)limit;
+        s.who = "'train.memory_limit'";
+        THAW_CHECK(s.across ? refuse(j, &s) : cut(notes, j, &s));
+        THAW_CHECK(budget_phase(&s.needed, j, phase, job_micro_batch(j, phase)));
+    }
+    if (s.needed <= machine)
+        return THAW_OK;
+    s.batch = job_micro_batch(j, phase);
+    s.allowed = machine;
+    s.who = "this machine";
+    return refuse(j, &s);
+}
+
+/* Evaluations in batches no larger than those that fit in every phase. */
+static void fit_evaluation(job *j, int n)
+{
+    int64_t least = j->recipe->loader.batch;
+
+    for (int p = 0; p < n; p++)
+        if (j->pieces[p] > 1)
+            least = THAW_MIN(least, job_micro_batch(j, p));
+    j->eval_batch = least;
+}
+
+thaw_status budget_fit(text *notes, job *j, bool machine)
+{
+    const int n = thaw_schedule_n_phases(j->schedule);
+    const size_t allows = machine ? machine_allows(j) : SIZE_MAX;
+
+    thaw__free(j->pieces);
+    j->pieces = thaw__new((size_t)n, sizeof *j->pieces);
+    if (!j->pieces)
+        return thaw_fail(THAW_E_NOMEM, "out of memory for the budget of a run");
+    for (int p = 0; p < n; p++)
+        j->pieces[p] = 1;
+    for (int p = 0; p < n; p++)
+        THAW_CHECK(fit_phase(notes, j, p, allows));
+    fit_evaluation(j, n);
+    return THAW_OK;
+}
