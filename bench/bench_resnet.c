@@ -2,8 +2,10 @@
  * bench_resnet - images a second of a residual network on synthetic images: forward, backward and
  * update, through the plan and the executor as the trainer uses them.
  *
- *   bench_resnet [ARCH [BATCH [SIDE [THREADS [ROUNDS [EXECUTOR]]]]]]      default: resnet50 32 224
- * 2 5
+ *   bench_resnet [ARCH [BATCH [SIDE [THREADS [ROUNDS [EXECUTOR [TRAINED [PLAN]]]]]]]]
+ *
+ * Default: resnet50 32 224 2 5 dnn all fused. TRAINED: all, last (the last stage and the head) or
+ * head; what is frozen is in inference mode. PLAN: fused or plain.
  *
  * The first round warms up; the rest are timed one by one. Then one more round is timed step by
  * step, and its time printed by op and direction; with THAW_BENCH_STEPS set, for each step.
@@ -22,6 +24,8 @@ typedef struct bench {
     const char *arch;
     int64_t batch, side;
     int threads, rounds;
+    const char *trained;
+    bool plain; /* nothing folded or fused */
     model *model;
     params *params;
     thaw_effect effect;
@@ -73,7 +77,16 @@ static void make_model(bench *b)
     params_init_by_name(b->params);
 }
 
-/* Everything trains. */
+/* Whether a layer trains in this measurement. */
+static bool is_trained(const bench *b, const char *layer)
+{
+    const bool head = strncmp(layer, "fc", 2) == 0;
+
+    if (strcmp(b->trained, "head") == 0)
+        return head;
+    return strcmp(b->trained, "last") != 0 || head || strncmp(layer, "layer4", 6) == 0;
+}
+
 static void make_effect(bench *b)
 {
     const int n = b->model->n_params, n_modules = thaw_tree_n_modules(b->model->tree);
@@ -82,10 +95,13 @@ static void make_effect(bench *b)
     uint8_t *const mode = must_have(thaw__new((size_t)n_modules, sizeof *mode));
 
     for (int i = 0; i < n; i++) {
-        trainable[i] = true;
+        trainable[i] = is_trained(b, b->model->tensor[i].name);
         scale[i] = 1;
     }
-    memset(mode, THAW_MODE_NORM_TRAIN | THAW_MODE_DROPOUT, (size_t)n_modules);
+    for (int i = 0; i < n_modules; i++)
+        mode[i] = is_trained(b, thaw_tree_module_path(b->model->tree, i))
+                      ? THAW_MODE_NORM_TRAIN | THAW_MODE_DROPOUT
+                      : 0;
     b->effect = (thaw_effect){.n_params = n,
                               .n_modules = n_modules,
                               .trainable = trainable,
@@ -132,6 +148,7 @@ static void make_session(bench *b, const exec_ops *ops)
     request.param_bytes = bytes;
     request.scratch = exec_scratch;
     request.scratch_user = b->exec;
+    request.fold = request.fuse = !b->plain;
     start = os()->monotonic();
     must(plan_compile(&b->plan, &request));
     printf("compile %.0f ms", 1e3 * (os()->monotonic() - start));
@@ -245,24 +262,28 @@ int main(int n, char **argument)
                .batch = number(n, argument, 2, 32),
                .side = number(n, argument, 3, 224),
                .threads = (int)number(n, argument, 4, 2),
-               .rounds = (int)number(n, argument, 5, 5)};
+               .rounds = (int)number(n, argument, 5, 5),
+               .trained = n > 7 ? argument[7] : "all",
+               .plain = n > 8 && strcmp(argument[8], "plain") == 0};
     const exec_ops *const ops = exec_find(n > 6 ? argument[6] : "dnn");
     char line[128];
 
     if (!ops || b.batch < 1 || b.side < 1 || b.threads < 1) {
         fprintf(stderr,
-                "usage: bench_resnet [ARCH [BATCH [SIDE [THREADS [ROUNDS [EXECUTOR]]]]]]\n");
+                "usage: bench_resnet [ARCH [BATCH [SIDE [THREADS [ROUNDS [EXECUTOR [TRAINED "
+                "[PLAN]]]]]]]]\n");
         return 64;
     }
     exec_describe(line, ops);
-    printf("%s, batch %lld, %lld x %lld, %d threads, %s\n", b.arch, (long long)b.batch,
-           (long long)b.side, (long long)b.side, b.threads, line);
+    printf("%s, batch %lld, %lld x %lld, %d threads, %s, trained: %s\n", b.arch, (long long)b.batch,
+           (long long)b.side, (long long)b.side, b.threads, line, b.trained);
     make_model(&b);
     make_effect(&b);
     make_data(&b);
     make_session(&b, ops);
     run_rounds(&b);
     run_profile(&b);
+    printf("packed weights %.0f MiB\n", (double)exec_packed_bytes(b.exec) / 1048576);
     bench_done(&b);
     return 0;
 }
