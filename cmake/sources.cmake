@@ -108,6 +108,7 @@ set(THAW_REST_SOURCES
     src/exec/fast_gemm.c
     src/exec/fast_map.c
     src/exec/fast_norm.c
+    src/exec/fast_pixels.c
     src/exec/fast_pool.c
     src/exec/fast_rows.c
     src/exec/packing.c

@@ -163,6 +163,24 @@ static dnnl_status_t describe_matmul(dnnl_primitive_desc_t *out, const dnn_probl
 #endif
 }
 
+static dnnl_status_t describe_product(dnnl_primitive_desc_t *out, const dnn_problem *p,
+                                      const layouts *l, dnnl_primitive_attr_t attr,
+                                      dnnl_engine_t engine, dnnl_primitive_desc_t hint)
+{
+    const layout a = held(&l->dst), b = held(&l->src), c = held(&l->weight);
+
+    (void)p;
+    (void)hint;
+#if DNNL_VERSION_MAJOR >= 3
+    return dnnl_matmul_primitive_desc_create(out, engine, a, b, NULL, c, attr);
+#else
+    dnnl_matmul_desc_t desc;
+    const dnnl_status_t status = dnnl_matmul_desc_init(&desc, a, b, NULL, c);
+
+    return status ? status : dnnl_primitive_desc_create(out, &desc, attr, engine, NULL);
+#endif
+}
+
 static dnnl_status_t append_sum(dnnl_post_ops_t ops)
 {
 #if DNNL_VERSION_MAJOR >= 3
@@ -370,6 +388,20 @@ static dnnl_status_t hold_matmul(layouts *l, const dnn_problem *p)
     return status ? status : hold_layout(&l->bias, 2, bias, dnnl_ab);
 }
 
+/* The gradients of the output, transposed, times the inputs: [O, rows] x [rows, I]. */
+static dnnl_status_t hold_product(layouts *l, const dnn_problem *p)
+{
+    const int64_t src[] = {p->batch, p->channels}, dst[] = {p->kernels, p->batch};
+    const int64_t weight[] = {p->kernels, p->channels};
+    dnnl_status_t status = hold_layout(&l->src, 2, src, dnnl_ab);
+
+    if (!status)
+        status = hold_layout(&l->dst, 2, dst, dnnl_ba);
+    if (!status)
+        status = hold_layout(&l->weight, 2, weight, dnnl_ab);
+    return status ? status : hold_layout(&l->plain, 2, weight, dnnl_ab);
+}
+
 /* How a kind of problem is put to the library. */
 typedef struct method {
     dnnl_status_t (*hold)(layouts *l, const dnn_problem *p);
@@ -379,13 +411,14 @@ typedef struct method {
     bool needs_hint; /* backward kernels that are made after a forward one */
 } method;
 
-static const method methods[2][3] = {
-    [0] = {[DNN_FORWARD] = {hold_convolution, describe_convolution, false},
-           [DNN_BACKWARD_DATA] = {hold_convolution, describe_convolution, true},
-           [DNN_BACKWARD_WEIGHT] = {hold_convolution, describe_convolution, true}},
-    [1] = {[DNN_FORWARD] = {hold_matmul, describe_matmul, false},
-           [DNN_BACKWARD_DATA] = {hold_matmul, describe_matmul, false},
-           [DNN_BACKWARD_WEIGHT] = {hold_inner_product, describe_inner_product, true}},
+static const method methods[][3] = {
+    [DNN_CONVOLUTION] = {[DNN_FORWARD] = {hold_convolution, describe_convolution, false},
+                         [DNN_BACKWARD_DATA] = {hold_convolution, describe_convolution, true},
+                         [DNN_BACKWARD_WEIGHT] = {hold_convolution, describe_convolution, true}},
+    [DNN_LAYER] = {[DNN_FORWARD] = {hold_matmul, describe_matmul, false},
+                   [DNN_BACKWARD_DATA] = {hold_matmul, describe_matmul, false},
+                   [DNN_BACKWARD_WEIGHT] = {hold_inner_product, describe_inner_product, true}},
+    [DNN_PRODUCT] = {[DNN_BACKWARD_WEIGHT] = {hold_product, describe_product, false}},
 };
 
 static dnnl_status_t describe_kernel(dnn_kernel *k, const layouts *l, const method *m)
@@ -467,14 +500,16 @@ static dnnl_status_t make_reorders(dnn_kernel *k, layout plain, layout weight)
 static layout weight_layout(const dnn_kernel *k)
 {
     const bool gradient = k->problem.role == DNN_BACKWARD_WEIGHT;
+    const dnnl_query_t what = k->problem.linear == DNN_PRODUCT ? dnnl_query_dst_md
+                              : gradient                       ? dnnl_query_diff_weights_md
+                                                               : dnnl_query_weights_md;
 
-    return dnnl_primitive_desc_query_md(
-        k->desc, gradient ? dnnl_query_diff_weights_md : dnnl_query_weights_md, 0);
+    return dnnl_primitive_desc_query_md(k->desc, what, 0);
 }
 
 static dnnl_status_t make_kernel(dnn_kernel *k)
 {
-    const method *const m = &methods[k->problem.linear != 0][k->problem.role];
+    const method *const m = &methods[k->problem.linear][k->problem.role];
     layouts l = {.has_bias = k->problem.bias != 0};
     dnnl_status_t status = m->hold(&l, &k->problem);
 
@@ -603,19 +638,22 @@ static dnnl_status_t execute(const dnn_kernel *k, const int *name)
 
 /* What the library calls src, weight, bias, dst and workspace in each role, -1: not there. A
  * matmul backward is a product like any other: d_dst x weight -> d_src. */
-static const int argument_names[2][3][5] = {
-    [0] = {[DNN_FORWARD] = {DNNL_ARG_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_BIAS, DNNL_ARG_DST,
-                            DNNL_ARG_SCRATCHPAD},
-           [DNN_BACKWARD_DATA] = {DNNL_ARG_DIFF_SRC, DNNL_ARG_WEIGHTS, -1, DNNL_ARG_DIFF_DST,
-                                  DNNL_ARG_SCRATCHPAD},
-           [DNN_BACKWARD_WEIGHT] = {DNNL_ARG_SRC, DNNL_ARG_DIFF_WEIGHTS, DNNL_ARG_DIFF_BIAS,
-                                    DNNL_ARG_DIFF_DST, DNNL_ARG_SCRATCHPAD}},
-    [1] = {[DNN_FORWARD] = {DNNL_ARG_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_BIAS, DNNL_ARG_DST,
-                            DNNL_ARG_SCRATCHPAD},
-           [DNN_BACKWARD_DATA] = {DNNL_ARG_DST, DNNL_ARG_WEIGHTS, -1, DNNL_ARG_SRC,
-                                  DNNL_ARG_SCRATCHPAD},
-           [DNN_BACKWARD_WEIGHT] = {DNNL_ARG_SRC, DNNL_ARG_DIFF_WEIGHTS, DNNL_ARG_DIFF_BIAS,
-                                    DNNL_ARG_DIFF_DST, DNNL_ARG_SCRATCHPAD}},
+static const int argument_names[][3][5] = {
+    [DNN_CONVOLUTION] = {[DNN_FORWARD] = {DNNL_ARG_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_BIAS,
+                                          DNNL_ARG_DST, DNNL_ARG_SCRATCHPAD},
+                         [DNN_BACKWARD_DATA] = {DNNL_ARG_DIFF_SRC, DNNL_ARG_WEIGHTS, -1,
+                                                DNNL_ARG_DIFF_DST, DNNL_ARG_SCRATCHPAD},
+                         [DNN_BACKWARD_WEIGHT] = {DNNL_ARG_SRC, DNNL_ARG_DIFF_WEIGHTS,
+                                                  DNNL_ARG_DIFF_BIAS, DNNL_ARG_DIFF_DST,
+                                                  DNNL_ARG_SCRATCHPAD}},
+    [DNN_PRODUCT] = {[DNN_BACKWARD_WEIGHT] = {DNNL_ARG_WEIGHTS, DNNL_ARG_DST, -1, DNNL_ARG_SRC,
+                                              DNNL_ARG_SCRATCHPAD}},
+    [DNN_LAYER] = {[DNN_FORWARD] = {DNNL_ARG_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_BIAS, DNNL_ARG_DST,
+                                    DNNL_ARG_SCRATCHPAD},
+                   [DNN_BACKWARD_DATA] = {DNNL_ARG_DST, DNNL_ARG_WEIGHTS, -1, DNNL_ARG_SRC,
+                                          DNNL_ARG_SCRATCHPAD},
+                   [DNN_BACKWARD_WEIGHT] = {DNNL_ARG_SRC, DNNL_ARG_DIFF_WEIGHTS, DNNL_ARG_DIFF_BIAS,
+                                            DNNL_ARG_DIFF_DST, DNNL_ARG_SCRATCHPAD}},
 };
 
 /* The gradient is made in scratch where it must be unpacked or added, else where it belongs. */
@@ -633,7 +671,7 @@ static dnnl_status_t run_backward_weight(const dnn_kernel *k, const dnn_operands
     if (!status)
         status = point(k->bias, d_bias);
     if (!status)
-        status = execute(k, argument_names[k->problem.linear != 0][DNN_BACKWARD_WEIGHT]);
+        status = execute(k, argument_names[k->problem.linear][DNN_BACKWARD_WEIGHT]);
     if (!status && !direct)
         status = run_reorder(k, o->accumulate ? k->reorder_add : k->reorder, k->weight, k->plain);
     for (int64_t i = 0; add_bias && i < k->problem.kernels; i++)
@@ -658,7 +696,7 @@ thaw_status dnn_run(const dnn_kernel *k, const dnn_operands *o)
     if (!status)
         status = point(k->bias, o->bias);
     if (!status)
-        status = execute(k, argument_names[k->problem.linear != 0][role]);
+        status = execute(k, argument_names[k->problem.linear][role]);
     return check(status, role == DNN_FORWARD ? "forward" : "data gradient");
 }
 

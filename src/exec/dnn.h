@@ -19,13 +19,19 @@ typedef enum dnn_role { DNN_FORWARD, DNN_BACKWARD_DATA, DNN_BACKWARD_WEIGHT } dn
 typedef enum dnn_activation { DNN_LINEAR, DNN_RELU, DNN_RELU6 } dnn_activation;
 
 /*
+ * How a problem is put to the library. A product is a linear layer whose weight gradient is made by
+ * a product of matrices instead of the library's own kernel for it; without the bias's.
+ */
+typedef enum dnn_kind { DNN_CONVOLUTION, DNN_LAYER, DNN_PRODUCT } dnn_kind;
+
+/*
  * A problem. Compared as bytes: start from zero. For a linear layer only role, linear, bias,
  * batch (rows), channels (I) and kernels (O) are used.
  */
 typedef struct dnn_problem {
     dnn_role role;
-    int32_t linear;
-    int32_t bias; /* forward: add it; backward weight: make its gradient too */
+    int32_t linear; /* dnn_kind */
+    int32_t bias;   /* forward: add it; backward weight: make its gradient too */
     int32_t groups;
     int64_t batch, channels, kernels;
     int64_t height, width, out_height, out_width;

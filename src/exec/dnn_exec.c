@@ -21,12 +21,19 @@ typedef struct dnn_state {
     packing_list packings;
 } dnn_state;
 
+/* The kernels of a dense step by role, and what is to be gathered for each. */
+typedef struct dnn_kernels {
+    const dnn_kernel *role[3]; /* NULL: not in this step */
+    fast_pixels pixels[3];
+    bool sums_bias; /* the bias's gradient is nobody's by-product */
+} dnn_kernels;
+
 /* What a step of a session needs beyond its slots. */
 typedef struct dnn_step {
-    const dnn_kernel *kernel[3]; /* by role; NULL: not in this step */
-    packing *packing;            /* NULL: the kernel reads the plain weight */
-    packing_source source;       /* of the weight, forward and data gradient */
-    uint64_t checked;            /* version of the weight that `finite` belongs to */
+    dnn_kernels kernels;
+    packing *packing;      /* NULL: the kernel reads the plain weight */
+    packing_source source; /* of the weight, forward and data gradient */
+    uint64_t checked;      /* version of the weight that `finite` belongs to */
     bool finite;
 } dnn_step;
 
@@ -76,12 +83,46 @@ static void fill_convolution(dnn_problem *p, const op_attrs *attrs, const shape 
     }
 }
 
-/* A window of one pixel that moves by one: the data gradient is a product of matrices, for which
- * the library has the faster kernels (up to twice as fast on small images, never slower). */
-static bool is_pointwise(const dnn_problem *p)
+/* A window of one pixel, that may skip pixels. */
+static bool is_pixelwise(const dnn_problem *p)
 {
-    return p->groups == 1 && p->window[0] == 1 && p->window[1] == 1 && p->stride[0] == 1 &&
-           p->stride[1] == 1 && p->pad[0] == 0 && p->pad[1] == 0;
+    return p->groups == 1 && p->window[0] == 1 && p->window[1] == 1 && p->pad[0] == 0 &&
+           p->pad[1] == 0;
+}
+
+static bool skips(const dnn_problem *p)
+{
+    return p->stride[0] > 1 || p->stride[1] > 1;
+}
+
+/*
+ * Where the gradients of such a window are made by products of matrices: row by row, the first that
+ * fits. Measured with AVX-512. With fewer channels than a vector a skipping one must be: there
+ * oneDNN (its bug 6035, in 2.6.3 too) writes past its scratch, over other tensors.
+ */
+static const struct {
+    dnn_role role;
+    bool skips;
+    int64_t least_channels, most_channels, least_weights, most_pixels; /* of one image */
+} product_table[] = {
+    {DNN_BACKWARD_DATA, false, 0, INT64_MAX, 0, INT64_MAX},
+    {DNN_BACKWARD_DATA, true, 0, INT64_MAX, 1 << 14, INT64_MAX},
+    {DNN_BACKWARD_WEIGHT, true, 0, 15, 0, INT64_MAX},
+    {DNN_BACKWARD_WEIGHT, true, 0, INT64_MAX, 1 << 17, INT64_MAX},
+    {DNN_BACKWARD_WEIGHT, false, 1024, INT64_MAX, 1 << 17, INT64_MAX},
+    {DNN_BACKWARD_WEIGHT, false, 0, INT64_MAX, 1 << 17, 64},
+};
+
+static bool is_product(const dnn_problem *p)
+{
+    for (size_t i = 0; is_pixelwise(p) && i < THAW_COUNT(product_table); i++)
+        if (product_table[i].role == p->role && product_table[i].skips == skips(p) &&
+            p->channels >= product_table[i].least_channels &&
+            p->channels <= product_table[i].most_channels &&
+            p->channels * p->kernels >= product_table[i].least_weights &&
+            p->out_height * p->out_width <= product_table[i].most_pixels)
+            return true;
+    return false;
 }
 
 static bool has_post(const plan_step *step, op_kind op)
@@ -108,16 +149,18 @@ static void fill_posts(dnn_problem *p, const plan_step *step)
 }
 
 /*
- * The problem of a step in one role. false when the step's operands do not say all of it: a
- * gradient of the bias alone.
+ * The problem of a step in one role, and the pixels that it wants as rows (batch 0: the image as it
+ * is). false when the step's operands do not say all of it: a gradient of the bias alone.
  */
-static bool problem_of(dnn_problem *p, const exec_call *c, const plan_step *step, dnn_role role)
+static bool problem_of(dnn_problem *p, fast_pixels *pixels, const exec_call *c,
+                       const plan_step *step, dnn_role role)
 {
     const exec_operand *const src = either(&c->in[0], &c->d_in[0]);
     const exec_operand *const weight = either(&c->in[1], &c->d_in[1]);
     const exec_operand *const dst = either(&c->out[0], &c->d_out[0]);
 
     *p = (dnn_problem){.role = role};
+    *pixels = (fast_pixels){0};
     if (!src->shape || !weight->shape || !dst->shape)
         return false;
     p->bias = role == DNN_FORWARD           ? c->in[2].shape != NULL
@@ -132,26 +175,23 @@ static bool problem_of(dnn_problem *p, const exec_call *c, const plan_step *step
         return true;
     }
     fill_convolution(p, c->attrs, src->shape, weight->shape, dst->shape);
-    if (role == DNN_BACKWARD_DATA && is_pointwise(p)) {
+    if (is_product(p)) {
         const dnn_problem whole = *p;
 
         *p = (dnn_problem){.role = role};
-        fill_linear(p, whole.batch * whole.height * whole.width, whole.channels, whole.kernels);
+        fill_linear(p, whole.batch * whole.out_height * whole.out_width, whole.channels,
+                    whole.kernels);
+        p->linear = role == DNN_BACKWARD_WEIGHT ? DNN_PRODUCT : DNN_LAYER;
+        if (skips(&whole))
+            *pixels = (fast_pixels){.batch = whole.batch,
+                                    .height = whole.height,
+                                    .width = whole.width,
+                                    .channels = whole.channels,
+                                    .out_height = whole.out_height,
+                                    .out_width = whole.out_width,
+                                    .stride = {whole.stride[0], whole.stride[1]}};
     }
     return true;
-}
-
-/*
- * A bug of oneDNN (its number 6035), in 2.6.3 too: the weight gradient of a window of one pixel
- * that moves by more gathers the pixels first, whole vectors of channels; with fewer channels than
- * a vector (of eight or sixteen) it writes past its scratch, over other tensors, and may use what
- * it finds there.
- */
-static bool overruns(const dnn_problem *p)
-{
-    return p->role == DNN_BACKWARD_WEIGHT && !p->linear && p->window[0] == 1 && p->window[1] == 1 &&
-           (p->stride[0] > 1 || p->stride[1] > 1) && p->pad[0] == 0 && p->pad[1] == 0 &&
-           p->channels / p->groups < 16;
 }
 
 static bool has_role(const exec_call *c, dnn_role role)
@@ -161,37 +201,45 @@ static bool has_role(const exec_call *c, dnn_role role)
     return (c->wrt & (role == DNN_BACKWARD_DATA ? OP_IN(0) : OP_IN(1))) != 0;
 }
 
-/* The kernels of a dense step by role; false when one is lacking. */
-static bool find_kernels(const dnn_kernel *kernel[3], const exec *e, const exec_call *c,
-                         const plan_step *step)
+/* false when one is lacking. */
+static bool find_kernels(dnn_kernels *k, const exec *e, const exec_call *c, const plan_step *step)
 {
     const dnn_state *const state = e->impl;
 
     fast_set_threads(e->threads);
+    *k = (dnn_kernels){.sums_bias = (c->wrt & OP_IN(2)) != 0};
     for (int role = 0; role < 3; role++) {
         dnn_problem problem;
 
-        kernel[role] = NULL;
         if (!has_role(c, (dnn_role)role))
             continue;
-        if (!problem_of(&problem, c, step, (dnn_role)role) || overruns(&problem))
+        if (!problem_of(&problem, &k->pixels[role], c, step, (dnn_role)role))
             return false;
-        kernel[role] = dnn_find(state->library, &problem);
-        if (!kernel[role])
+        k->role[role] = dnn_find(state->library, &problem);
+        if (!k->role[role])
             return false;
+        k->sums_bias &= !problem.bias;
     }
     return true;
 }
 
-/* A gradient of the bias alone, or beside a data gradient only. */
-static bool sums_bias(const exec_call *c)
+static size_t aligned(size_t bytes)
 {
-    return (c->wrt & OP_IN(2)) != 0 && (c->wrt & OP_IN(1)) == 0;
+    return (bytes + 63) / 64 * 64;
 }
 
-static const dnn_kernel *weight_reader(const dnn_kernel *const kernel[3])
+/* What a kernel wants for itself, then the rows of pixels. */
+static size_t role_scratch(const dnn_kernels *k, int role)
 {
-    return kernel[DNN_FORWARD] ? kernel[DNN_FORWARD] : kernel[DNN_BACKWARD_DATA];
+    const fast_pixels *const p = &k->pixels[role];
+
+    return aligned(dnn_scratch_bytes(k->role[role])) +
+           (size_t)(p->batch * p->out_height * p->out_width * p->channels) * sizeof(float);
+}
+
+static const dnn_kernel *weight_reader(const dnn_kernels *k)
+{
+    return k->role[DNN_FORWARD] ? k->role[DNN_FORWARD] : k->role[DNN_BACKWARD_DATA];
 }
 
 /* ----------------------------------------------------------------------------------------------
@@ -235,7 +283,7 @@ static bool takes_posts(const plan_step *step)
 static bool dnn_supports(const exec *e, const plan *p, const plan_step *step)
 {
     const fast_kernel *const fast = &fast_kernels[step->op];
-    const dnn_kernel *kernel[3];
+    dnn_kernels kernels;
     exec_call c;
 
     if (p->real != DTYPE_F32 || !takes_posts(step))
@@ -246,7 +294,7 @@ static bool dnn_supports(const exec *e, const plan *p, const plan_step *step)
     if (e->double_sums)
         return false;
     exec_step_shapes(&c, p, step);
-    return weight_is_param(p, step) && find_kernels(kernel, e, &c, step);
+    return weight_is_param(p, step) && find_kernels(&kernels, e, &c, step);
 }
 
 /* What the weight that a dense step reads is made of; the forward step knows all of a norm. */
@@ -272,9 +320,9 @@ static size_t weight_bytes(const plan *p, const plan_step *step)
     return step->in[first + 1] < 0 ? 0 : p->slot[step->in[first + 1]].bytes;
 }
 
-static size_t fold_scratch(const plan *p, const plan_step *step, const dnn_kernel *const kernel[3])
+static size_t fold_scratch(const plan *p, const plan_step *step, const dnn_kernels *k)
 {
-    const dnn_kernel *const reader = weight_reader(kernel);
+    const dnn_kernel *const reader = weight_reader(k);
     packing_source source;
 
     if (!reader || !folds(step))
@@ -286,20 +334,20 @@ static size_t fold_scratch(const plan *p, const plan_step *step, const dnn_kerne
 /* Roles run one after the other, so their scratch is shared. */
 static size_t dnn_scratch(const exec *e, const plan *p, const plan_step *step)
 {
-    const dnn_kernel *kernel[3];
+    dnn_kernels k;
     size_t bytes = 0;
     exec_call c;
 
     exec_step_shapes(&c, p, step);
     if (!is_dense(p, step))
         return fast_kernels[step->op].scratch ? fast_kernels[step->op].scratch(&c, e->threads) : 0;
-    if (find_kernels(kernel, e, &c, step)) {
-        bytes = fold_scratch(p, step, kernel);
+    if (find_kernels(&k, e, &c, step)) {
+        bytes = fold_scratch(p, step, &k);
         for (int role = 0; role < 3; role++)
-            if (kernel[role])
-                bytes = THAW_MAX(bytes, dnn_scratch_bytes(kernel[role]));
+            if (k.role[role])
+                bytes = THAW_MAX(bytes, role_scratch(&k, role));
     }
-    if (sums_bias(&c)) {
+    if (k.sums_bias) {
         const exec_operand *const d = &c.d_out[0];
         const int64_t K = d->shape->dim[d->shape->rank - 1];
 
@@ -347,9 +395,9 @@ static thaw_status wake_step(dnn_step *out, exec_session *s, int i)
     exec_call c;
 
     exec_step_shapes(&c, s->plan, step);
-    if (!find_kernels(out->kernel, s->exec, &c, step))
+    if (!find_kernels(&out->kernels, s->exec, &c, step))
         return thaw_fail(THAW_E_INTERNAL, "layer '%s' lost its kernel", step->name);
-    reader = weight_reader(out->kernel);
+    reader = weight_reader(&out->kernels);
     if (!reader)
         return THAW_OK;
     out->source = source_of(s->plan, step);
@@ -472,6 +520,25 @@ static void mark_astray(const exec_session *s, int i, const exec_call *c)
         memset(c->out[0].data, 0xff, c->out[0].elements * sizeof(float));
 }
 
+static thaw_status run_role(const exec_session *s, const dnn_kernels *k, int role,
+                            const dnn_operands *whole)
+{
+    const fast_pixels *const pixels = &k->pixels[role];
+    float *const rows =
+        (float *)(void *)((char *)whole->scratch + aligned(dnn_scratch_bytes(k->role[role])));
+    dnn_operands o = *whole;
+
+    if (pixels->batch == 0)
+        return dnn_run(k->role[role], whole);
+    o.src = o.d_src = rows;
+    if (role == DNN_BACKWARD_WEIGHT)
+        fast_take_pixels(rows, whole->src, pixels, s->exec->threads);
+    THAW_CHECK(dnn_run(k->role[role], &o));
+    if (role == DNN_BACKWARD_DATA)
+        fast_put_pixels(whole->d_src, rows, pixels, s->exec->threads);
+    return THAW_OK;
+}
+
 static thaw_status run_dense(exec_session *s, int i)
 {
     const plan_step *const step = &s->plan->step[i];
@@ -495,9 +562,9 @@ static thaw_status run_dense(exec_session *s, int i)
     if (step->wrt == 0)
         place_addend(s, i, o.dst);
     for (int role = 0; role < 3; role++)
-        if (mine->kernel[role])
-            THAW_CHECK(dnn_run(mine->kernel[role], &o));
-    if (sums_bias(&c))
+        if (mine->kernels.role[role])
+            THAW_CHECK(run_role(s, &mine->kernels, role, &o));
+    if (mine->kernels.sums_bias)
         run_bias_sum(s, step, &c);
     if (step->wrt == 0)
         mark_astray(s, i, &c);

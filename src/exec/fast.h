@@ -85,6 +85,17 @@ fast_kernel_fn fast_tokens, fast_tokens_backward, fast_token, fast_token_backwar
 /* Whether a linear step is so small, for one sample, that fast_small_linear does it. */
 bool fast_is_small_linear(const plan *p, const plan_step *step);
 
+/* An image [batch, height, width, channels], of which a window of one pixel sees out_height times
+ * out_width pixels. */
+typedef struct fast_pixels {
+    int64_t batch, height, width, channels, out_height, out_width, stride[2];
+} fast_pixels;
+
+/* Gather them as rows [batch * out_height * out_width, channels]; and put them back, zeros between.
+ */
+void fast_take_pixels(float *rows, const float *image, const fast_pixels *p, int threads);
+void fast_put_pixels(float *image, const float *rows, const fast_pixels *p, int threads);
+
 /* Scratch for any batch norm on this shape, or for fast_column_sum, in bytes. */
 size_t fast_norm_scratch(const exec_call *c, int threads);
 size_t fast_row_norm_scratch(const exec_call *c, int threads);

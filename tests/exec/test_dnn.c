@@ -366,17 +366,7 @@ static void test_packing_is_shared(void **state)
 /* ----------------------------------------------------------------------------------------------
  * what runs where */
 
-/* The one gradient that the library cannot be asked for, see `overruns` in dnn_exec.c. */
-static bool left_to_ref(const op_case *c, int input)
-{
-    const shape *const weight = &c->in_shape[1];
-
-    return c->op == OP_CONV2D && input > 0 && weight->dim[1] < 16 && weight->dim[2] == 1 &&
-           weight->dim[3] == 1 && c->attrs.conv.stride[0] * c->attrs.conv.stride[1] > 1 &&
-           c->attrs.conv.pad[0] == 0 && c->attrs.conv.pad[1] == 0;
-}
-
-/* Dense layers and norms never fall back but there; a plan in f64 always does. */
+/* Dense layers and norms never fall back; a plan in f64 always does. */
 static void test_supports(void **state)
 {
     static const op_kind own[] = {OP_CONV2D,
@@ -410,8 +400,7 @@ static void test_supports(void **state)
             op_case_run(&r, &c, &how);
             CHECK_MSG(strcmp(r.forward_executor, "dnn") == 0, "%s falls back", op_case_text(&c));
             for (int i = 0; i < c.n_in; i++)
-                CHECK_MSG(!r.d_in[i] || left_to_ref(&c, i) ||
-                              strcmp(r.backward_executor[i], "dnn") == 0,
+                CHECK_MSG(!r.d_in[i] || strcmp(r.backward_executor[i], "dnn") == 0,
                           "%s: gradient %d falls back", op_case_text(&c), i);
             op_result_done(&r);
             op_case_done(&c);
