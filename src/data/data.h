@@ -223,6 +223,12 @@ thaw_status byte_source_finish(byte_source *s) THAW_MUST_USE;
 uint64_t byte_source_most(const byte_source *s);
 bool byte_source_plain(const byte_source *s); /* so that number is exact */
 
+/* A number as files of images store it. */
+static inline uint32_t big_endian(const uint8_t p[4])
+{
+    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+}
+
 /* idx.c: one IDX file. Labels have height, width and channels 1. */
 typedef enum idx_kind { IDX_IMAGES, IDX_LABELS } idx_kind;
 typedef struct idx_array {

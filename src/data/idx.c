@@ -31,11 +31,6 @@ static const struct {
     {TYPE_U8, "u8"}, {0x09, "i8"}, {0x0b, "i16"}, {0x0c, "i32"}, {0x0d, "f32"}, {0x0e, "f64"},
 };
 
-static uint32_t big_endian(const uint8_t b[4])
-{
-    return (uint32_t)b[0] << 24 | (uint32_t)b[1] << 16 | (uint32_t)b[2] << 8 | b[3];
-}
-
 static const char *type_name(uint8_t code)
 {
     for (size_t i = 0; i < THAW_COUNT(type_table); i++)

@@ -17,7 +17,6 @@
 
 #define MOST_SCANS    100                  /* encoders make about 10 */
 #define MOST_STORED   (INT64_C(192) << 20) /* bytes of coefficients kept between scans */
-#define MOST_STATED   (INT64_C(1) << 28)   /* pixels of a file that is decoded smaller */
 #define EXIF_HEADER   6
 #define BLOCK_BYTES   (INT64_C(64) * sizeof(JCOEF))
 #define BLOCKS_A_BYTE 8 /* a block of 64 samples takes a bit or more */
@@ -97,22 +96,6 @@ static void source_skip(j_decompress_ptr c, long n)
 /* ----------------------------------------------------------------------------------------------
  * sizes */
 
-/* The smallest shrinking that fits; 0: none does. */
-static unsigned shrink_to_fit(const jpeg_reader *r)
-{
-    const int64_t width = r->c.image_width, height = r->c.image_height;
-
-    for (unsigned by = 1; by <= 8; by *= 2) {
-        if (by > 1 && (r->limits->least_side < 1 || width * height > MOST_STATED ||
-                       THAW_MIN(width, height) / by < r->limits->least_side))
-            return 0;
-        if ((width / by + 1) * (height / by + 1) <= r->limits->most_pixels ||
-            (by == 1 && width * height <= r->limits->most_pixels))
-            return by;
-    }
-    return 0;
-}
-
 static int64_t blocks(const jpeg_reader *r)
 {
     int64_t n = 0;
@@ -125,10 +108,9 @@ static int64_t blocks(const jpeg_reader *r)
 static thaw_status check_size(jpeg_reader *r)
 {
     const long long width = r->c.image_width, height = r->c.image_height;
-    const unsigned by = shrink_to_fit(r);
     const int64_t n = blocks(r);
 
-    if (by == 0)
+    if (width * height > r->limits->most_pixels)
         return thaw_fail(THAW_E_LIMIT,
                          "'%s' has %lld x %lld pixels, more than %lld: make it smaller or raise "
                          "'data.max_pixels'",
@@ -141,8 +123,6 @@ static thaw_status check_size(jpeg_reader *r)
                          "'%s' is progressive with %lld x %lld pixels, too many to keep: save it "
                          "as a plain (baseline) JPEG",
                          r->name, width, height);
-    r->c.scale_num = 1;
-    r->c.scale_denom = by;
     return THAW_OK;
 }
 

@@ -62,13 +62,9 @@ void dataset_take_notes(text *out, dataset *d)
 /* ----------------------------------------------------------------------------------------------
  * making samples */
 
-/* Decoding smaller is allowed down to twice the size that is needed: resizing then still averages
- * over several pixels. */
 static picture_limits limits_of(const picture_recipe *r)
 {
-    const int64_t side = THAW_MAX(r->shorter_side, THAW_MAX(r->height, r->width));
-
-    return (picture_limits){.most_pixels = r->most_pixels, .least_side = 2 * side};
+    return (picture_limits){.most_pixels = r->most_pixels};
 }
 
 static thaw_status make_from(picture *dst, picture *file, const picture_set *s, int64_t i,

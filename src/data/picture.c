@@ -75,11 +75,6 @@ static thaw_status find_kind(const struct picture_kind **out, const void *bytes,
     return thaw_fail(THAW_E_DATA, "'%s' is no picture: neither JPEG nor PNG by its content", name);
 }
 
-static uint32_t big_endian(const uint8_t *p)
-{
-    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
-}
-
 thaw_status picture_probe(const void *bytes, size_t size, const char *name,
                           const picture_limits *limits)
 {

@@ -35,15 +35,13 @@ void picture_done(picture *p);
 thaw_status picture_shape(picture *p, int64_t width, int64_t height, int channels,
                           const char *name) THAW_MUST_USE;
 
-/* What a file may cost. A JPEG with more pixels than `most_pixels` is decoded at 1/2, 1/4 or 1/8 of
- * its size where its shorter side stays `least_side` or more; what is still too large is refused
- * before memory is asked for. Other pictures are always decoded in full. */
+/* What a file may cost. More is refused before memory for pixels is asked for; so is a file that is
+ * too short for the size it states. */
 typedef struct picture_limits {
     int64_t most_pixels;
-    int64_t least_side; /* 0: never decode smaller */
 } picture_limits;
-#define PICTURE_MOST_PIXELS (INT64_C(1) << 24) /* the default of most_pixels: 48 MiB of pixels */
-#define PICTURE_MOST_BYTES  ((size_t)64 << 20) /* of a file */
+#define PICTURE_MOST_PIXELS (INT64_C(1) << 26)  /* the default: 192 MiB of pixels a worker */
+#define PICTURE_MOST_BYTES  ((size_t)256 << 20) /* of a file */
 
 /*
  * A JPEG or PNG, by content. Upright: an EXIF orientation is applied. Grey stays grey; CMYK becomes

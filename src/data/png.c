@@ -15,7 +15,8 @@
 
 #define MOST_INFLATION 1032 /* bytes that deflate makes of one, at most */
 #define MOST_CHUNK     (1u << 20)
-#define MOST_CHUNKS    100 /* of those that are kept */
+#define MOST_BLOCK     ((png_alloc_size_t)32 << 20) /* asked for at once; rows are shorter */
+#define MOST_CHUNKS    100                          /* of those that are kept */
 
 typedef struct png_reader {
     png_structp png;
@@ -28,7 +29,6 @@ typedef struct png_reader {
     size_t left, size;
     const picture_limits *limits;
     picture *out;
-    int *orientation;
     png_bytep *rows; /* of an interlaced picture */
 } png_reader;
 
@@ -52,8 +52,11 @@ static void overlook(png_structp png, png_const_charp why)
 static png_voidp take(png_structp png, png_alloc_size_t n)
 {
     png_reader *r = png_get_mem_ptr(png);
-    void *block = thaw__alloc(n);
+    void *block;
 
+    if (n > MOST_BLOCK)
+        return NULL;
+    block = thaw__alloc(n);
     r->no_memory |= !block;
     return block;
 }
@@ -78,14 +81,13 @@ static void read_bytes(png_structp png, png_bytep to, size_t n)
 /* ----------------------------------------------------------------------------------------------
  * decoding */
 
-/* Pixels, the palette and the orientation are read; nothing else is worth its risk. */
+/* Pixels and the palette are read; nothing else is worth its risk. */
 static void choose_chunks(png_reader *r)
 {
-    static const png_byte exif[] = "eXIf", transparency[] = "tRNS";
+    static const png_byte transparency[] = "tRNS";
 
     png_set_keep_unknown_chunks(r->png, PNG_HANDLE_CHUNK_NEVER, NULL, -1);
     png_set_keep_unknown_chunks(r->png, PNG_HANDLE_CHUNK_NEVER, transparency, 1);
-    png_set_keep_unknown_chunks(r->png, PNG_HANDLE_CHUNK_AS_DEFAULT, exif, 1);
     png_set_chunk_malloc_max(r->png, MOST_CHUNK);
     png_set_chunk_cache_max(r->png, MOST_CHUNKS);
 }
@@ -121,13 +123,23 @@ static thaw_status check_size(png_reader *r)
     return THAW_OK;
 }
 
-static void find_orientation(png_reader *r)
+/* Of an eXIf chunk before the pixels. libpng would allocate whatever length it states. */
+static void find_orientation(int *orientation, const uint8_t *bytes, size_t size)
 {
-    png_uint_32 n = 0;
-    png_bytep tiff = NULL;
+    enum { SIGNATURE = 8, HEAD = 8, CHECKSUM = 4 };
 
-    if (png_get_eXIf_1(r->png, r->info, &n, &tiff))
-        *r->orientation = exif_orientation(tiff, n);
+    for (size_t at = SIGNATURE; at + HEAD <= size;) {
+        const uint8_t *chunk = bytes + at;
+        const size_t n = big_endian(chunk), left = size - at - HEAD;
+
+        if (n > left || memcmp(chunk + 4, "IDAT", 4) == 0)
+            return;
+        if (memcmp(chunk + 4, "eXIf", 4) == 0)
+            *orientation = exif_orientation(chunk + HEAD, n);
+        if (left - n < CHECKSUM)
+            return;
+        at += HEAD + n + CHECKSUM;
+    }
 }
 
 /* In several passes over the whole picture, or row by row. */
@@ -153,7 +165,6 @@ static thaw_status decode_all(png_reader *r)
     png_set_read_fn(r->png, r, read_bytes);
     png_read_info(r->png, r->info);
     THAW_CHECK(check_size(r));
-    find_orientation(r);
     choose_colours(r);
     (void)png_set_interlace_handling(r->png);
     png_read_update_info(r->png, r->info);
@@ -183,16 +194,12 @@ static thaw_status decode_guarded(png_reader *r)
 thaw_status png_decode(picture *out, int *orientation, const void *bytes, size_t size,
                        const char *name, const picture_limits *limits)
 {
-    png_reader r = {.name = name,
-                    .next = bytes,
-                    .left = size,
-                    .size = size,
-                    .limits = limits,
-                    .out = out,
-                    .orientation = orientation};
+    png_reader r = {
+        .name = name, .next = bytes, .left = size, .size = size, .limits = limits, .out = out};
     thaw_status status;
 
     *orientation = 1;
+    find_orientation(orientation, bytes, size);
     status = decode_guarded(&r);
     png_destroy_read_struct(&r.png, &r.info, NULL);
     thaw__free(r.rows);

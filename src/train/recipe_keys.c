@@ -519,10 +519,9 @@ static const recipe_key table[] = {
      .help = "pictures that cannot be read: refuse ends the run and names them; skip leaves them "
              "out, and puts another of its class in the place of one whose damage shows only while "
              "training"},
-    {"data", "max_pixels", KEY_INTEGER, .when = "format=folder|csv", .standard = "16777216",
+    {"data", "max_pixels", KEY_INTEGER, .when = "format=folder|csv", .standard = "67108864",
      RANGE(1, 268435456), RECIPE(pictures.recipe.most_pixels),
-     .help = "of a picture; larger JPEGs are decoded at a half or less where that is still twice "
-             "the size needed, others count as broken"},
+     .help = "of a picture; larger ones count as broken"},
     {"data", "workers", KEY_INTEGER, .when = "format=folder|csv", .standard = "0", RANGE(0, 256),
      RECIPE(loader.workers), .help = "threads that read pictures; 0: as many as processors"},
     {"data", "prefetch", KEY_BOOLEAN, .standard = "true", RECIPE(loader.prefetch),
