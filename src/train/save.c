@@ -47,6 +47,7 @@ struct saver {
     thaw_region *names; /* of the moments */
     bool with_parked, with_phase_best;
     text state, config, metadata; /* metadata: of the best weights */
+    text preprocess;              /* PREPROCESS_NAME; empty: the data are no pictures */
     ckpt_id *protect;
     int n_protect;
 
@@ -196,7 +197,7 @@ static ckpt_file tensor_file(const char *name, const room *r, const char *metada
 
 static thaw_status write_checkpoint(saver *s)
 {
-    ckpt_file file[7] = {
+    ckpt_file file[8] = {
         tensor_file("model.safetensors", &s->weights, "{\"format\":\"pt\"}"),
         tensor_file("optimizer.safetensors", &s->moments, NULL),
         text_file("config.json", &s->config),
@@ -205,6 +206,8 @@ static thaw_status write_checkpoint(saver *s)
     };
     int n = 5;
 
+    if (s->preprocess.length > 0)
+        file[n++] = text_file(PREPROCESS_NAME, &s->preprocess);
     if (s->with_parked)
         file[n++] = (ckpt_file){.name = PARKED_NAME, .link = s->parked_file};
     if (s->with_phase_best)
@@ -229,6 +232,9 @@ static thaw_status write_best(saver *s)
 {
     THAW_CHECK(os_make_folders(s->best_folder));
     THAW_CHECK(os_replace_with(s->best_folder, "model.safetensors", put_best_weights, s));
+    if (s->preprocess.length > 0)
+        THAW_CHECK(os_replace_file(s->best_folder, PREPROCESS_NAME, s->preprocess.data,
+                                   s->preprocess.length));
     return os_replace_file(s->best_folder, "config.json", s->config.data, s->config.length);
 }
 
@@ -350,8 +356,8 @@ void save_poll(trainer *t)
 static void print_metadata(saver *s, const trainer *t)
 {
     text_done(&s->metadata);
-    text_addf(&s->metadata, "{\"format\":\"pt\",\"iteration\":\"%lld\",\"accuracy\":\"",
-              (long long)t->state.iteration);
+    text_addf(&s->metadata, "{\"format\":\"pt\",\"iteration\":\"%lld\",\"%s\":\"",
+              (long long)t->state.iteration, t->job->train->target ? "rmse" : "accuracy");
     text_add_double(&s->metadata, t->state.best);
     text_add(&s->metadata, "\"}");
 }
@@ -437,7 +443,9 @@ thaw_status saver_create(saver **out, const trainer *t)
     s->recipe = t->job->recipe->resolved;
     s->keep = t->job->recipe->keep;
     s->history_fd = t->events_fd;
-    if (!s->checkpoints || !s->best_folder || !s->parked_file) {
+    if (recipe_has_pictures(t->job->recipe))
+        preprocess_print(&s->preprocess, &t->job->recipe->pictures.recipe, &t->job->recipe->loader);
+    if (!s->checkpoints || !s->best_folder || !s->parked_file || s->preprocess.failed) {
         saver_destroy(s);
         return thaw_fail(THAW_E_NOMEM, "out of memory for the paths of a run");
     }
@@ -458,6 +466,7 @@ void saver_destroy(saver *s)
     text_done(&s->state);
     text_done(&s->config);
     text_done(&s->metadata);
+    text_done(&s->preprocess);
     thaw__free(s->protect);
     thaw__free(s->checkpoints);
     thaw__free(s->best_folder);

@@ -47,6 +47,9 @@ expect 0 "8 pictures in 2 classes" "$thaw" train pictures.toml --run runs/a
 has out "made 24x24x3"
 has out "phase 2/2 all"
 grep -q '"id2label": {"0": "cat", "1": "dog"}' runs/a/best/config.json || fail "no names of classes"
+for folder in runs/a/best runs/a/checkpoints/step-*; do
+    grep -q '"shortest_edge": 27' "$folder/preprocessor_config.json" || fail "$folder does not say how pictures are prepared"
+done
 expect 0 "valid: 2 images" "$thaw" eval runs/a
 expect 0 "train: 8 images" "$thaw" eval runs/a --split train
 
@@ -60,6 +63,11 @@ for later in runs/b/checkpoints/step-*; do
 done
 expect 0 "going on from" "$thaw" resume runs/b
 same "runs/a/checkpoints/$step/model.safetensors" "runs/b/checkpoints/$step/model.safetensors"
+
+# What was saved prepares pictures as it was trained on, unless told otherwise.
+sed -e 's/^arch.*/path = "runs\/a\/best"/; /^widths/d; /^blocks/d; /^stem/d; /^image_size/d' pictures.toml >tuned.toml
+expect 0 "made 24x24x3" "$thaw" train tuned.toml --run runs/t
+grep -q '^resize_to = 27' runs/t/recipe.toml || fail "the folder's preprocessing was not taken over"
 
 # Numbers instead of classes.
 {
