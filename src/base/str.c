@@ -364,18 +364,20 @@ void text_add_repr(text *t, const char *s)
 
 #define NEAR_LONGEST 128
 
-/* Optimal string alignment distance: insert, delete, replace, or swap two neighbours, each once. */
-static int edit_distance(const char *a, const char *b)
+/* Optimal string alignment distance: insert, delete, replace, or swap two neighbours, each once.
+ * Anything above `most` stands for more than that. */
+static int edit_distance(const char *a, const char *b, int most)
 {
     const size_t n = strlen(a), m = strlen(b);
     int row[3][NEAR_LONGEST + 1];
 
-    if (n > NEAR_LONGEST || m > NEAR_LONGEST)
-        return NEAR_LONGEST;
+    if (n > NEAR_LONGEST || m > NEAR_LONGEST || THAW_MAX(n, m) - THAW_MIN(n, m) > (size_t)most)
+        return most + 1;
     for (size_t j = 0; j <= m; j++)
         row[0][j] = (int)j;
     for (size_t i = 1; i <= n; i++) {
         int *now = row[i % 3], *above = row[(i + 2) % 3], *two_above = row[(i + 1) % 3];
+        int least = (int)i;
 
         now[0] = (int)i;
         for (size_t j = 1; j <= m; j++) {
@@ -386,7 +388,10 @@ static int edit_distance(const char *a, const char *b)
             if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
                 best = THAW_MIN(best, two_above[j - 2] + 1);
             now[j] = best;
+            least = THAW_MIN(least, best);
         }
+        if (least > most + 1) /* a swap looks two rows back, so one more may still be mended */
+            return most + 1;
     }
     return row[n % 3][m];
 }
@@ -394,12 +399,13 @@ static int edit_distance(const char *a, const char *b)
 void text_add_near(text *t, const char *wanted, const char *const *candidates, size_t n,
                    size_t most)
 {
-    const int limit = THAW_MAX(2, (int)strlen(wanted) / 3);
+    const size_t length = strlen(wanted);
+    const int limit = length > NEAR_LONGEST ? 0 : THAW_MAX(2, (int)length / 3);
     size_t shown = 0;
 
     for (int distance = 0; distance <= limit && shown < most; distance++)
         for (size_t i = 0; i < n && shown < most; i++)
-            if (edit_distance(wanted, candidates[i]) == distance) {
+            if (edit_distance(wanted, candidates[i], distance) == distance) {
                 text_addf(t, "%s'%s'", shown == 0 ? " (did you mean " : " or ", candidates[i]);
                 shown++;
             }

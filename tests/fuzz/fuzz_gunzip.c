@@ -10,7 +10,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-enum { HEADER = 10, MOST = 1 << 18 };
+enum { HEADER = 10, MOST = 1 << 14 };
 
 /* What came of reading: how much, its hash, and the outcome of the end. */
 typedef struct outcome {
