@@ -133,6 +133,9 @@ thaw_status json_parse(json_t **out, const char *data, size_t size, const char *
     spare = (reserve){0};
     if (no_memory)
         return thaw_fail(THAW_E_NOMEM, "out of memory reading '%s'", name);
+    for (char *p = error.text; *p; p++)
+        if ((unsigned char)*p < ' ') /* it quotes the file, and must stay one line */
+            *p = ' ';
     if (!root)
         return thaw_fail(THAW_E_DATA, "%s:%d:%d: %s", name, error.line, error.column, error.text);
     *out = root;

@@ -33,6 +33,7 @@ static void test_mistakes(void **state)
         {"{\"a\": 1,\n \"a\": 2}", "f.json:2:4: duplicate object key near '\"a\"'"},
         {"{\"a\": 1} x", "f.json:1:10: end of file expected near 'x'"},
         {"[1,2", "f.json:1:4: ']' expected near end of file"},
+        {"[\"\\u\n\n", "f.json:2:0: invalid escape near '\"\\u '"},
         {"[\"\xff\"]", "f.json:1:2: unable to decode byte 0xff near '\"'"},
     };
 
