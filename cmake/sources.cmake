@@ -88,10 +88,13 @@ set(THAW_REST_SOURCES
     src/plan/prune.c
     src/plan/rewrite.c
     src/model/config.c
+    src/model/config_foreign.c
     src/model/labels.c
     src/model/layers.c
     src/model/mlp.c
+    src/model/mobile.c
     src/model/model.c
+    src/model/names.c
     src/model/positions.c
     src/model/resnet.c
     src/model/vit.c
@@ -124,6 +127,7 @@ set(THAW_REST_SOURCES
     src/train/events.c
     src/train/init.c
     src/train/job.c
+    src/train/matching.c
     src/train/moments.c
     src/train/outlook.c
     src/train/phase_best.c

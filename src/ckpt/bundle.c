@@ -189,6 +189,19 @@ static thaw_status keep_path(bundle *b, const char *path)
     return b->path ? THAW_OK : out_of_memory(path);
 }
 
+bool bundle_in_folder(const char *folder)
+{
+    for (size_t i = 0; i < THAW_COUNT(folder_files); i++) {
+        char *path = os_path(folder, folder_files[i].name);
+        const bool there = path && os_kind_of(path) == OS_FILE;
+
+        thaw__free(path);
+        if (there)
+            return true;
+    }
+    return false;
+}
+
 static thaw_status open_folder(bundle *b, const char *folder)
 {
     for (size_t i = 0; i < THAW_COUNT(folder_files); i++) {

@@ -109,6 +109,7 @@ typedef struct bundle {
  */
 thaw_status bundle_open(bundle **out, const char *path) THAW_MUST_USE;
 void bundle_close(bundle *b);
+bool bundle_in_folder(const char *folder); /* is there something to open? */
 const bundle_entry *bundle_find(const bundle *b, const char *name); /* NULL: none */
 
 /* Read one tensor, converting between float types; dst holds as many elements of `to`. */

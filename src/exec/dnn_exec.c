@@ -87,7 +87,8 @@ static void fill_convolution(dnn_problem *p, const op_attrs *attrs, const shape 
 static bool is_pixelwise(const dnn_problem *p)
 {
     return p->groups == 1 && p->window[0] == 1 && p->window[1] == 1 && p->pad[0] == 0 &&
-           p->pad[1] == 0;
+           p->pad[1] == 0 && p->out_height == (p->height - 1) / p->stride[0] + 1 &&
+           p->out_width == (p->width - 1) / p->stride[1] + 1;
 }
 
 static bool skips(const dnn_problem *p)

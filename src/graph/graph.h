@@ -57,8 +57,8 @@ char *op_input_name(char *buffer, op_kind op, int input);
  * attributes compare as bytes. */
 typedef union op_attrs {
     struct {
-        int32_t stride[2], pad[2], dilation[2],
-            groups; /* rows, columns; the padding is the same at both ends */
+        int32_t stride[2], pad[2], dilation[2], groups; /* rows, columns */
+        int32_t pad_more[2]; /* zeros at the end beyond `pad`, which is at both ends */
     } conv;
     struct {
         int32_t kernel[2], stride[2], pad[2];

@@ -74,10 +74,10 @@ static thaw_status want_vector(const infer_call *c, int i, int j, int axis)
 
 /* One axis of a sliding window. */
 typedef struct window {
-    int64_t size, kernel, stride, pad, dilation;
+    int64_t size, kernel, stride, pad, pad_more, dilation;
 } window;
 
-/* floor((size + 2 pad - dilation (kernel - 1) - 1) / stride) + 1 */
+/* floor((size + 2 pad + pad_more - dilation (kernel - 1) - 1) / stride) + 1 */
 static thaw_status slide(int64_t *out, const infer_call *c, const char *axis, window w)
 {
     int64_t reach, padded;
@@ -85,11 +85,11 @@ static thaw_status slide(int64_t *out, const infer_call *c, const char *axis, wi
     if (w.stride < 1 || w.dilation < 1)
         return bad_attr(c, "stride or dilation", (double)THAW_MIN(w.stride, w.dilation),
                         "1 or more");
-    if (w.pad < 0)
-        return bad_attr(c, "padding", (double)w.pad, "0 or more");
+    if (w.pad < 0 || w.pad_more < 0)
+        return bad_attr(c, "padding", (double)THAW_MIN(w.pad, w.pad_more), "0 or more");
     if (w.kernel < 1 || w.size < 1 || __builtin_mul_overflow(w.kernel - 1, w.dilation, &reach) ||
         __builtin_add_overflow(reach, 1, &reach) ||
-        __builtin_add_overflow(w.size, 2 * w.pad, &padded) || reach > padded)
+        __builtin_add_overflow(w.size, 2 * w.pad + w.pad_more, &padded) || reach > padded)
         return thaw_fail(THAW_E_SHAPE,
                          "layer '%s': %s: a window of %lld (dilation %lld) does not fit the %s "
                          "of %lld with padding %lld",
@@ -102,7 +102,8 @@ static thaw_status slide(int64_t *out, const infer_call *c, const char *axis, wi
 /* src [B,H,W,C] -> [B,P,Q,channels] */
 static thaw_status slide_image(const infer_call *c, const int64_t kernel[2],
                                const int32_t stride[2], const int32_t pad[2],
-                               const int32_t dilation[2], int64_t channels)
+                               const int32_t pad_more[2], const int32_t dilation[2],
+                               int64_t channels)
 {
     static const char *const axis[2] = {"height", "width"};
     const shape *src = &c->in[0];
@@ -114,6 +115,7 @@ static thaw_status slide_image(const infer_call *c, const int64_t kernel[2],
                                   .kernel = kernel[i],
                                   .stride = stride[i],
                                   .pad = pad[i],
+                                  .pad_more = pad_more[i],
                                   .dilation = dilation[i]}));
     c->out[0] = shape_4(src->dim[0], size[0], size[1], channels);
     return THAW_OK;
@@ -135,13 +137,13 @@ static thaw_status infer_conv2d(const infer_call *c)
         return misfit(c, 0, 1, "output channels are not a multiple of the groups");
     THAW_CHECK(want_vector(c, 2, 1, 0));
     return slide_image(c, &weight->dim[2], c->attrs->conv.stride, c->attrs->conv.pad,
-                       c->attrs->conv.dilation, weight->dim[0]);
+                       c->attrs->conv.pad_more, c->attrs->conv.dilation, weight->dim[0]);
 }
 
 /* src [B,H,W,C] -> [B,P,Q,C] */
 static thaw_status infer_pool2d(const infer_call *c)
 {
-    static const int32_t no_dilation[2] = {1, 1};
+    static const int32_t no_dilation[2] = {1, 1}, no_more[2] = {0, 0};
     const op_attrs *a = c->attrs;
     const int64_t kernel[2] = {a->pool.kernel[0], a->pool.kernel[1]};
 
@@ -149,7 +151,8 @@ static thaw_status infer_pool2d(const infer_call *c)
     for (int i = 0; i < 2; i++)
         if (a->pool.pad[i] > kernel[i] / 2)
             return bad_attr(c, "padding", a->pool.pad[i], "at most half the window");
-    return slide_image(c, kernel, a->pool.stride, a->pool.pad, no_dilation, c->in[0].dim[3]);
+    return slide_image(c, kernel, a->pool.stride, a->pool.pad, no_more, no_dilation,
+                       c->in[0].dim[3]);
 }
 
 /* The place of the largest value in its window is kept in one byte. */

@@ -47,7 +47,11 @@ static thaw_status read_ints(int64_t *out, int *n, int most, const json_t *root,
 static thaw_status read_arch(model_config *c, const json_t *root, const char *file)
 {
     const json_t *v = json_object_get(root, "model_type");
+    bool known = false;
 
+    THAW_CHECK(model_config_foreign(&known, c, root, file));
+    if (known)
+        return THAW_OK;
     if (!json_is_string(v))
         return wrong_type(file, "model_type", "the name of a network, such as \"resnet18\"");
     if (json_string_length(v) >= sizeof c->arch)
@@ -110,6 +114,50 @@ static thaw_status read_vit(model_config *c, const json_t *root, const char *fil
     return THAW_OK;
 }
 
+/* The number of classes, or of their names. */
+static thaw_status read_classes(model_config *c, const json_t *root, const char *file)
+{
+    const json_t *const names = json_object_get(root, "id2label");
+
+    if (json_is_object(names) && json_object_size(names) > 0)
+        c->n_classes = (int64_t)json_object_size(names);
+    THAW_CHECK(read_int(&c->n_classes, root, "num_classes", file));
+    return read_int(&c->n_classes, root, "num_labels", file);
+}
+
+static const struct {
+    const char *name;
+    dtype dtype;
+} stored_types[] = {{"float16", DTYPE_F16}, {"bfloat16", DTYPE_BF16}};
+
+/* How the weights were named and stored where they came from, and are again where they go. */
+static thaw_status read_stored(model_config *c, const json_t *root, const char *file)
+{
+    const json_t *const naming = json_object_get(root, "names");
+    const json_t *const type = json_object_get(root, "torch_dtype");
+
+    if (naming && (!json_is_string(naming) || json_string_length(naming) >= sizeof c->naming))
+        return wrong_type(file, "names", "the name of a library");
+    if (naming)
+        memcpy(c->naming, json_string_value(naming), json_string_length(naming) + 1);
+    for (size_t i = 0; json_is_string(type) && i < THAW_COUNT(stored_types); i++)
+        if (strcmp(json_string_value(type), stored_types[i].name) == 0)
+            c->stored = stored_types[i].dtype;
+    return THAW_OK;
+}
+
+static void print_stored(text *out, const model_config *c)
+{
+    if (c->naming[0]) {
+        text_add(out, "  \"names\": ");
+        text_add_json_string(out, c->naming);
+        text_add(out, ",\n");
+    }
+    for (size_t i = 0; i < THAW_COUNT(stored_types); i++)
+        if (c->stored == stored_types[i].dtype)
+            text_addf(out, "  \"torch_dtype\": \"%s\",\n", stored_types[i].name);
+}
+
 static thaw_status read_config(model_config *c, const json_t *root, const char *file)
 {
     const json_t *stem = json_object_get(root, "stem"), *dropout = json_object_get(root, "dropout");
@@ -119,7 +167,8 @@ static thaw_status read_config(model_config *c, const json_t *root, const char *
     THAW_CHECK(read_arch(c, root, file));
     THAW_CHECK(read_size(c, root, file));
     THAW_CHECK(read_int(&c->channels, root, "num_channels", file));
-    THAW_CHECK(read_int(&c->n_classes, root, "num_labels", file));
+    THAW_CHECK(read_classes(c, root, file));
+    THAW_CHECK(read_stored(c, root, file));
     THAW_CHECK(read_ints(c->widths, &c->n_widths, MODEL_MAX_STAGES, root, "widths", file));
     THAW_CHECK(read_ints(c->blocks, &c->n_blocks, MODEL_MAX_STAGES, root, "blocks", file));
     if (stem && (!json_is_string(stem) || (strcmp(json_string_value(stem), "small") != 0 &&
@@ -175,9 +224,13 @@ static void print_vit(text *out, const model_config *c)
 
 void model_config_print(text *out, const model_config *c)
 {
-    text_add(out, "{\n  \"model_type\": ");
-    text_add_json_string(out, c->arch);
-    text_add(out, ",\n");
+    text_add(out, "{\n");
+    if (!model_config_print_foreign(out, c)) {
+        text_add(out, "  \"model_type\": ");
+        text_add_json_string(out, c->arch);
+        text_add(out, ",\n");
+    }
+    print_stored(out, c);
     print_ints(out, "image_size", (const int64_t[]){c->height, c->width}, 2);
     text_addf(out, "  \"num_channels\": %lld,\n", (long long)c->channels);
     if (c->n_widths > 0)

@@ -79,10 +79,21 @@ static int64_t axis(const model_builder *b, value_id v, int from_end)
     return s->dim[s->rank - from_end];
 }
 
+/* Zeros such that of n inputs every stride-th one gets an output, the larger half at the end. */
+static void pad_same(op_attrs *attrs, int i, int64_t n, conv_layer c)
+{
+    const int64_t outputs = (n + c.stride - 1) / c.stride;
+    const int64_t zeros = THAW_MAX((outputs - 1) * c.stride + c.kernel - n, 0);
+
+    attrs->conv.pad[i] = (int32_t)(zeros / 2);
+    attrs->conv.pad_more[i] = (int32_t)(zeros % 2);
+}
+
 value_id layer_conv(model_builder *b, const char *path, value_id src, conv_layer c)
 {
     const int64_t in = axis(b, src, 1);
-    const double fan_out = (double)(c.out * c.kernel * c.kernel);
+    const int64_t groups = THAW_MAX(c.groups, 1);
+    const double fan_out = (double)(c.out * c.kernel * c.kernel) / (double)groups;
     op_attrs attrs = {0};
     value_id input[3] = {src, NO_VALUE, NO_VALUE};
 
@@ -90,22 +101,24 @@ value_id layer_conv(model_builder *b, const char *path, value_id src, conv_layer
         attrs.conv.stride[i] = c.stride;
         attrs.conv.pad[i] = c.pad;
         attrs.conv.dilation[i] = 1;
+        if (c.same)
+            pad_same(&attrs, i, axis(b, src, 3 - i), c);
     }
-    attrs.conv.groups = 1;
+    attrs.conv.groups = (int32_t)groups;
     /* He et al., 2015, equation 14 for the fan out, with a uniform distribution of the same
      * variance. */
     input[1] = layer_tensor(b, path, "weight",
-                            (model_tensor){.shape = shape_4(c.out, in, c.kernel, c.kernel),
+                            (model_tensor){.shape = shape_4(c.out, in / groups, c.kernel, c.kernel),
                                            .dtype = b->real,
                                            .bound = sqrt(6 / fan_out)});
     return layer_op(b, OP_CONV2D, &attrs, path, 2, input);
 }
 
-value_id layer_batch_norm(model_builder *b, const char *path, value_id src)
+value_id layer_batch_norm(model_builder *b, const char *path, value_id src, norm_layer norm)
 {
     const shape channels = shape_1(axis(b, src, 1));
     const shape scalar = {.rank = 0};
-    const op_attrs attrs = {.norm = {.eps = 1e-5, .momentum = 0.1}};
+    const op_attrs attrs = {.norm = {.eps = norm.eps, .momentum = norm.momentum}};
     const model_tensor one = {.shape = channels, .dtype = b->real, .fill = 1};
     const model_tensor zero = {.shape = channels, .dtype = b->real};
     model_tensor mean = zero, variance = one;

@@ -15,6 +15,15 @@
     X("resnet50", "fc", resnet_complete, resnet_build)                                             \
     X("resnet101", "fc", resnet_complete, resnet_build)                                            \
     X("resnet152", "fc", resnet_complete, resnet_build)                                            \
+    X("wide_resnet50_2", "fc", resnet_complete, resnet_build)                                      \
+    X("wide_resnet101_2", "fc", resnet_complete, resnet_build)                                     \
+    X("resnext50_32x4d", "fc", resnet_complete, resnet_build)                                      \
+    X("resnext101_32x8d", "fc", resnet_complete, resnet_build)                                     \
+    X("resnext101_64x4d", "fc", resnet_complete, resnet_build)                                     \
+    X("mobilenet_v2", "classifier.1", mobile_complete, mobile_build)                               \
+    X("efficientnet_lite0", "classifier", mobile_complete, mobile_build)                           \
+    X("efficientnet_lite1", "classifier", mobile_complete, mobile_build)                           \
+    X("efficientnet_lite2", "classifier", mobile_complete, mobile_build)                           \
     X("vit", "classifier", vit_complete, vit_build)                                                \
     X("vit_b_16", "classifier", vit_complete, vit_build)                                           \
     X("vit_b_32", "classifier", vit_complete, vit_build)                                           \

@@ -37,6 +37,8 @@ typedef struct model_config {
     const char *const *label; /* [n_labels] names of the first classes; borrowed, not compared */
     int n_labels;
     bool regression; /* the outputs are numbers, not classes */
+    char naming[24]; /* model_naming() in which the weights came; "": the network's own */
+    dtype stored;    /* element type in which they came, where it is narrower than the run's */
 } model_config;
 #define MODEL_CONFIG_INIT                                                                          \
     {                                                                                              \
@@ -98,6 +100,24 @@ int64_t model_positions_side(const model_tensor *t, const shape *stored);
 void model_resize_positions(double *dst, const int64_t grid[2], const double *src, int64_t side,
                             int64_t features);
 
+/*
+ * Names in other libraries. model_naming: the i-th naming there is for a network beside its own,
+ * NULL after the last. model_name_in: what a tensor is called in it, added to out; its own name
+ * where there is no such naming or no other name.
+ */
+const char *model_naming(const model_config *c, int i);
+void model_name_in(text *out, const model_config *c, const char *naming, const char *name);
+
+/*
+ * config_foreign.c: config.json as the library wrote that the weights come from. It says which
+ * network that is, or *known stays false; THAW_E_SUPPORT for one that is built otherwise than ours.
+ * Printing adds the keys that this library wants to find again; false where it wants none.
+ */
+struct json_t;
+thaw_status model_config_foreign(bool *known, model_config *c, const struct json_t *root,
+                                 const char *file) THAW_MUST_USE;
+bool model_config_print_foreign(text *out, const model_config *c);
+
 /* ------------------------------------------------------------- building, for the files of this
  * layer */
 
@@ -117,14 +137,25 @@ typedef struct model_builder {
 typedef struct conv_layer {
     int64_t out; /* channels */
     int kernel, stride, pad;
+    int64_t groups; /* 0: one */
+    bool same;      /* in place of pad: as many outputs as the stride leaves of the inputs, the odd
+                       zero at the end, as TensorFlow does */
 } conv_layer;
+
+typedef struct norm_layer {
+    double eps, momentum; /* new = (1 - momentum) * old + momentum * batch */
+} norm_layer;
+#define NORM_LAYER_INIT                                                                            \
+    {                                                                                              \
+        .eps = 1e-5, .momentum = 0.1                                                               \
+    }
 
 /*
  * Layers: `path` is the layer's name in PyTorch, src a value [B, H, W, C] or [B, features]; the
  * result is the layer's output. Paths are copied.
  */
 value_id layer_conv(model_builder *b, const char *path, value_id src, conv_layer c);
-value_id layer_batch_norm(model_builder *b, const char *path, value_id src);
+value_id layer_batch_norm(model_builder *b, const char *path, value_id src, norm_layer norm);
 value_id layer_linear(model_builder *b, const char *path, value_id src, int64_t out, bool head);
 value_id layer_dropout(model_builder *b, const char *path, value_id src, double p);
 value_id layer_max_pool(model_builder *b, const char *path, value_id src, int kernel, int stride,
@@ -145,6 +176,8 @@ thaw_status mlp_complete(model_config *c) THAW_MUST_USE;
 value_id mlp_build(model_builder *b, value_id image);
 thaw_status resnet_complete(model_config *c) THAW_MUST_USE;
 value_id resnet_build(model_builder *b, value_id image);
+thaw_status mobile_complete(model_config *c) THAW_MUST_USE;
+value_id mobile_build(model_builder *b, value_id image);
 thaw_status vit_complete(model_config *c) THAW_MUST_USE;
 value_id vit_build(model_builder *b, value_id image);
 

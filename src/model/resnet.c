@@ -12,10 +12,18 @@ static const struct resnet_shape {
     const char *arch;
     bool bottleneck;
     int64_t blocks[4];
+    int64_t groups, base; /* inner channels of a bottleneck: width · base / 64 · groups */
 } shapes[] = {
-    {"resnet18", false, {2, 2, 2, 2}},  {"resnet34", false, {3, 4, 6, 3}},
-    {"resnet50", true, {3, 4, 6, 3}},   {"resnet101", true, {3, 4, 23, 3}},
-    {"resnet152", true, {3, 8, 36, 3}},
+    {"resnet18", false, {2, 2, 2, 2}, 1, 64},
+    {"resnet34", false, {3, 4, 6, 3}, 1, 64},
+    {"resnet50", true, {3, 4, 6, 3}, 1, 64},
+    {"resnet101", true, {3, 4, 23, 3}, 1, 64},
+    {"resnet152", true, {3, 8, 36, 3}, 1, 64},
+    {"wide_resnet50_2", true, {3, 4, 6, 3}, 1, 128},
+    {"wide_resnet101_2", true, {3, 4, 23, 3}, 1, 128},
+    {"resnext50_32x4d", true, {3, 4, 6, 3}, 32, 4},
+    {"resnext101_32x8d", true, {3, 4, 23, 3}, 32, 8},
+    {"resnext101_64x4d", true, {3, 4, 23, 3}, 64, 4},
 };
 #define EXPANSION 4 /* a bottleneck's output has four times its inner channels */
 
@@ -23,7 +31,7 @@ static value_id conv_norm(model_builder *b, const char *path, const char *conv, 
                           value_id x, conv_layer c)
 {
     x = layer_conv(b, layer_path(b, path, conv), x, c);
-    return layer_batch_norm(b, layer_path(b, path, norm), x);
+    return layer_batch_norm(b, layer_path(b, path, norm), x, (norm_layer)NORM_LAYER_INIT);
 }
 
 static value_id relu(model_builder *b, const char *path, const char *leaf, value_id x)
@@ -31,33 +39,42 @@ static value_id relu(model_builder *b, const char *path, const char *leaf, value
     return layer_plain(b, OP_RELU, layer_path(b, path, leaf), x);
 }
 
-static value_id basic_block(model_builder *b, const char *path, value_id x, int64_t width,
-                            int stride)
+static value_id basic_block(model_builder *b, const char *path, value_id x,
+                            const struct resnet_shape *s, int64_t width, int stride)
 {
-    x = conv_norm(b, path, "conv1", "bn1", x, (conv_layer){width, 3, stride, 1});
+    (void)s;
+    x = conv_norm(b, path, "conv1", "bn1", x,
+                  (conv_layer){.out = width, .kernel = 3, .stride = stride, .pad = 1});
     x = relu(b, path, "relu", x);
-    return conv_norm(b, path, "conv2", "bn2", x, (conv_layer){width, 3, 1, 1});
+    return conv_norm(b, path, "conv2", "bn2", x,
+                     (conv_layer){.out = width, .kernel = 3, .stride = 1, .pad = 1});
 }
 
-static value_id bottleneck_block(model_builder *b, const char *path, value_id x, int64_t width,
-                                 int stride)
+static value_id bottleneck_block(model_builder *b, const char *path, value_id x,
+                                 const struct resnet_shape *s, int64_t width, int stride)
 {
-    x = conv_norm(b, path, "conv1", "bn1", x, (conv_layer){width, 1, 1, 0});
+    const int64_t inner = width * s->base / 64 * s->groups;
+
+    x = conv_norm(b, path, "conv1", "bn1", x, (conv_layer){.out = inner, .kernel = 1, .stride = 1});
     x = relu(b, path, "relu", x);
-    x = conv_norm(b, path, "conv2", "bn2", x, (conv_layer){width, 3, stride, 1});
+    x = conv_norm(
+        b, path, "conv2", "bn2", x,
+        (conv_layer){.out = inner, .kernel = 3, .stride = stride, .pad = 1, .groups = s->groups});
     x = relu(b, path, "relu2", x);
-    return conv_norm(b, path, "conv3", "bn3", x, (conv_layer){width * EXPANSION, 1, 1, 0});
+    return conv_norm(b, path, "conv3", "bn3", x,
+                     (conv_layer){.out = width * EXPANSION, .kernel = 1, .stride = 1});
 }
 
-static value_id residual_block(model_builder *b, const char *path, value_id x, bool bottleneck,
-                               int64_t width, int64_t in, int stride)
+static value_id residual_block(model_builder *b, const char *path, value_id x,
+                               const struct resnet_shape *s, int64_t width, int64_t in, int stride)
 {
-    const int64_t out = bottleneck ? width * EXPANSION : width;
-    value_id branch = (bottleneck ? bottleneck_block : basic_block)(b, path, x, width, stride);
+    const int64_t out = s->bottleneck ? width * EXPANSION : width;
+    value_id branch =
+        (s->bottleneck ? bottleneck_block : basic_block)(b, path, x, s, width, stride);
 
     if (stride != 1 || in != out)
         x = conv_norm(b, layer_path(b, path, "downsample"), "0", "1", x,
-                      (conv_layer){out, 1, stride, 0});
+                      (conv_layer){.out = out, .kernel = 1, .stride = stride});
     x = layer_add(b, layer_path(b, path, "add"), branch, x);
     return relu(b, path, "relu_out", x);
 }
@@ -71,7 +88,7 @@ static value_id stage(model_builder *b, int number, value_id x, const struct res
 
     for (int64_t i = 0; i < c->blocks[number]; i++) {
         (void)snprintf(path, sizeof path, "layer%d.%d", number + 1, (int)i);
-        x = residual_block(b, path, x, s->bottleneck, width, *in, i == 0 && number > 0 ? 2 : 1);
+        x = residual_block(b, path, x, s, width, *in, i == 0 && number > 0 ? 2 : 1);
         *in = s->bottleneck ? width * EXPANSION : width;
     }
     return x;
@@ -102,6 +119,10 @@ thaw_status resnet_complete(model_config *c)
         c->widths[i] = i == 0 ? first : 2 * c->widths[i - 1];
     for (int i = c->n_blocks; i < 4; i++)
         c->blocks[i] = s->blocks[i];
+    for (int i = 0; i < 4 && s->bottleneck; i++)
+        if (c->widths[i] > 0 && c->widths[i] * s->base % 64 != 0)
+            return thaw_fail(THAW_E_RANGE, "'%s': a width of %lld is no multiple of %lld", c->arch,
+                             (long long)c->widths[i], (long long)(64 / s->base));
     c->n_widths = c->n_blocks = 4;
     return THAW_OK;
 }
@@ -111,7 +132,8 @@ value_id resnet_build(model_builder *b, value_id x)
     const model_config *c = &b->model->config;
     const struct resnet_shape *s = find_shape(c->arch);
     const conv_layer stem =
-        c->small_stem ? (conv_layer){c->widths[0], 3, 1, 1} : (conv_layer){c->widths[0], 7, 2, 3};
+        c->small_stem ? (conv_layer){.out = c->widths[0], .kernel = 3, .stride = 1, .pad = 1}
+                      : (conv_layer){.out = c->widths[0], .kernel = 7, .stride = 2, .pad = 3};
     int64_t in = c->widths[0];
 
     x = conv_norm(b, "", "conv1", "bn1", x, stem);

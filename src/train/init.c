@@ -124,10 +124,10 @@ static void add_head(text *t, const char *preset)
               name, help);
 }
 
-static void add_model(text *t, const char *name, bool folder)
+static void add_model(text *t, const char *name, bool place)
 {
     text_add(t, "[model]\n");
-    if (folder) {
+    if (place) {
         text_add(t, "path = ");
         add_path(t, name);
         text_add(t, "\n# new_head = true      # start the last layer anew although it would fit\n");
@@ -179,7 +179,7 @@ static thaw_status check_text(const text *t)
 thaw_status thaw_init(char **out, const char *model_name, const char *preset,
                       const thaw_preset_options *options, const char *const *data, int n_data)
 {
-    const bool folder = os_kind_of(model_name) == OS_FOLDER;
+    const bool place = os_kind_of(model_name) != OS_ABSENT;
     thaw_schedule *s = NULL;
     char *phases = NULL;
     model *m = NULL;
@@ -187,12 +187,12 @@ thaw_status thaw_init(char **out, const char *model_name, const char *preset,
     model_config config;
     thaw_status status;
 
-    THAW_TRY(folder ? model_folder_config(&config, model_name) : arch_config(&config, model_name));
+    THAW_TRY(place ? model_place_config(&config, model_name) : arch_config(&config, model_name));
     THAW_TRY(model_create(&m, &config, DTYPE_F32));
     THAW_TRY(expand_fitting(&s, m->tree, preset, options));
     THAW_TRY(thaw_schedule_text(&phases, s));
     add_head(&t, preset);
-    add_model(&t, model_name, folder);
+    add_model(&t, model_name, place);
     add_data(&t, data, n_data);
     add_rest(&t);
     text_addf(&t, "\n%s", phases);

@@ -263,8 +263,8 @@ static thaw_status open_model(job *j, const char *weights)
     bool folder = false;
 
     THAW_CHECK(weights_place(&path, &folder, r, weights));
-    if (folder)
-        THAW_CHECK(model_folder_config(&c, path));
+    if (path && (folder || !r->config.arch[0]))
+        THAW_CHECK(model_place_config(&c, path));
     if (!weights || !folder)
         merge_config(&c, r, j->train);
     if (!c.arch[0])

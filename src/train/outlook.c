@@ -67,14 +67,36 @@ static thaw_status open_recipe(outlook *o, const char *path)
     return THAW_OK;
 }
 
-static thaw_status open_model(outlook *o, const char *folder)
+static thaw_status open_model(outlook *o, const char *place)
 {
     model_config config;
 
-    THAW_CHECK(model_folder_config(&config, folder));
+    THAW_CHECK(model_place_config(&config, place));
     THAW_CHECK(model_create(&o->own_model, &config, DTYPE_F32));
     o->model = o->own_model;
     return THAW_OK;
+}
+
+/* A network by itself: its weights are accounted for, where there are any. */
+static thaw_status open_place(outlook *o, const char *place)
+{
+    THAW_CHECK(open_model(o, place));
+    if (os_kind_of(place) == OS_FOLDER && !bundle_in_folder(place))
+        return THAW_OK;
+    o->weights = thaw__strdup(place);
+    return o->weights ? THAW_OK : fail_memory();
+}
+
+/* Files of weights are told from recipes by their names. */
+static bool names_weights(const char *path)
+{
+    static const char *const suffix[] = {".safetensors", ".pth", ".pt", ".bin"};
+    const size_t n = strlen(path);
+
+    for (size_t i = 0; i < THAW_COUNT(suffix); i++)
+        if (n > strlen(suffix[i]) && strcmp(path + n - strlen(suffix[i]), suffix[i]) == 0)
+            return true;
+    return false;
 }
 
 static thaw_status open_checkpoint(outlook *o)
@@ -116,8 +138,8 @@ static thaw_status open_folder(outlook *o, const char *path)
     } else if (has_recipe) {
         recipe = os_path(path, "recipe.toml");
         status = recipe ? open_recipe(o, recipe) : fail_memory();
-    } else if (has_config) {
-        THAW_TRY(open_model(o, path));
+    } else if (has_config || bundle_in_folder(path)) {
+        THAW_TRY(open_place(o, path));
     } else {
         status = thaw_fail(THAW_E_MISSING,
                            "'%s' is no run, checkpoint or model folder: it has neither recipe.toml "
@@ -139,7 +161,9 @@ thaw_status outlook_open(outlook **out, const char *path)
     if (os_kind_of(path) == OS_ABSENT)
         status = thaw_fail(THAW_E_MISSING, "'%s' is not there", path);
     else
-        status = os_kind_of(path) == OS_FOLDER ? open_folder(o, path) : open_recipe(o, path);
+        status = (os_kind_of(path) == OS_FOLDER ? open_folder
+                  : names_weights(path)         ? open_place
+                                                : open_recipe)(o, path);
     if (status == THAW_OK)
         *out = o;
     else
@@ -157,6 +181,7 @@ void outlook_close(outlook *o)
     thaw_recipe_destroy(o->recipe);
     record_destroy(o->record);
     thaw__free(o->checkpoint);
+    thaw__free(o->weights);
     thaw__free(o);
 }
 

@@ -39,6 +39,7 @@ struct saver {
     char *checkpoints, *best_folder, *parked_file;
     int keep, history_fd;
     const char *recipe; /* resolved */
+    const model_config *network;
 
     /* what is to be written; the thread's alone while it runs */
     part checkpoint, best;
@@ -224,8 +225,16 @@ static thaw_status write_checkpoint(saver *s)
 static thaw_status put_best_weights(int fd, const char *name, const void *user)
 {
     const saver *s = user;
+    st_source *tensor = NULL;
+    thaw_region *region = NULL;
+    thaw_status status;
 
-    return st_write(fd, name, s->weights.tensor, s->weights.n, s->metadata.data);
+    THAW_TRY(region_create(&region));
+    THAW_TRY(weights_as_loaded(&tensor, region, s->weights.tensor, s->weights.n, s->network));
+    THAW_TRY(st_write(fd, name, tensor, s->weights.n, s->metadata.data));
+done:
+    region_destroy(region);
+    return status;
 }
 
 static thaw_status write_best(saver *s)
@@ -441,6 +450,7 @@ thaw_status saver_create(saver **out, const trainer *t)
     s->best_folder = os_path(run, "best");
     s->parked_file = parked_path(run);
     s->recipe = t->job->recipe->resolved;
+    s->network = &t->job->model->config;
     s->keep = t->job->recipe->keep;
     s->history_fd = t->events_fd;
     if (recipe_has_pictures(t->job->recipe))

@@ -328,7 +328,7 @@ static void print_phases_json(text *out, const view *v)
     text_add(out, "]");
 }
 
-static void print_json(text *out, const view *v)
+static void print_json(text *out, view *v)
 {
     text_addf(out, "{\"phase\": %d", outlook_phase(v->o) + 1);
     if (v->o->record) {
@@ -340,7 +340,7 @@ static void print_json(text *out, const view *v)
     for (int m = 0; m < v->tree->n_modules; m++)
         if (v->tree->module[m].param_end > v->tree->module[m].param_begin)
             print_layer_json(out, v, m);
-    text_add(out, "\n]}\n");
+    text_add(out, "\n]");
 }
 
 /* ----------------------------------------------------------------------------------------------
@@ -361,10 +361,10 @@ thaw_status show_view(text *out, const outlook *o, bool json)
     }
     for (int p = 0; p < v.n_phases; p++)
         THAW_TRY(outlook_effect(&v.effect[p], o, p, false));
-    if (json)
-        print_json(out, &v);
-    else
-        print_text(out, &v);
+    (json ? print_json : print_text)(out, &v);
+    if (o->weights)
+        THAW_TRY(match_account(out, o->model, o->weights, json));
+    text_add(out, json ? "}\n" : "");
 done:
     thaw__free(v.column);
     thaw__free(v.alike);

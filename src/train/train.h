@@ -397,13 +397,52 @@ thaw_status model_folder_config(model_config *out, const char *folder) THAW_MUST
 /* Start values for all tensors; then those of a file. note (may be NULL): what did not fit, freed
  * with thaw__free. */
 void weights_start(params *p, const model *m, const thaw_recipe *recipe);
-thaw_status weights_load(char **note, params *p, const model *m, const char *path,
+thaw_status weights_load(char **note, params *p, model *m, const char *path,
                          bool new_head) THAW_MUST_USE;
+
+/*
+ * A file's tensors matched with a network's, in the naming in which most of them agree. entry[i] is
+ * tensor i of the network, NULL where it is missing; used[k] says that entry k of the file is some
+ * tensor's.
+ */
+typedef struct weights_match {
+    const model *model;
+    bundle *file;
+    const char *naming; /* NULL: the network's own */
+    const bundle_entry **entry;
+    bool *used;
+    int n_found;
+} weights_match;
+thaw_status match_open(weights_match **out, const model *m, const char *path) THAW_MUST_USE;
+void match_close(weights_match *match);
+
+/* Tensor i's name in the naming of the match; and " (did you mean …)" where the file has a near
+ * one.
+ */
+void match_add_name(text *out, const weights_match *match, int i);
+void match_add_near(text *out, const weights_match *match, int i);
+
+/* The naming and element type of the file into the network's configuration, to leave in them. */
+void match_keep_form(model *m, const weights_match *match);
+
+/* What matched, is missing and is left over, for people and for programs. */
+thaw_status match_account(text *out, const model *m, const char *path, bool json) THAW_MUST_USE;
+
+/*
+ * What the place of a network's weights says the network is: config.json of a folder; without one,
+ * the names and shapes of the tensors. THAW_E_SUPPORT when they fit no network.
+ */
+thaw_status model_place_config(model_config *out, const char *path) THAW_MUST_USE;
 
 /* All tensors as sources for a file, from the parameters or a snapshot of them; free with
  * thaw__free. */
 thaw_status weights_sources(st_source **out, const params *p,
                             const params_snapshot *from) THAW_MUST_USE;
+
+/* These sources under the names and in the element type that the network's weights came in; list
+ * and copies are the region's. */
+thaw_status weights_as_loaded(st_source **out, thaw_region *region, const st_source *from, int n,
+                              const model_config *c) THAW_MUST_USE;
 
 /* Compiled plans, awake, by purpose, batch and plan digest of the effect. */
 #define PLANS_MOST 8
@@ -698,6 +737,7 @@ typedef struct outlook {
     const model *model;
     thaw_schedule *schedule; /* with the edits of the record */
     char *checkpoint;        /* NULL: none */
+    char *weights;           /* file or folder of a network by itself; NULL: none */
     run_record *record;      /* of the checkpoint */
     model *own_model;        /* what of the above belongs to the outlook, not to its job */
     thaw_schedule *own_schedule;

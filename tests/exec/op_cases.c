@@ -123,6 +123,7 @@ static void make_conv2d(op_case *c, dice *d)
     for (int i = 0; i < 2; i++) {
         c->attrs.conv.stride[i] = (int32_t)pick(d, 1, 3);
         c->attrs.conv.pad[i] = (int32_t)pick(d, 0, 2);
+        c->attrs.conv.pad_more[i] = (int32_t)(pick(d, 0, 2) == 0 ? pick(d, 1, 2) : 0);
         c->attrs.conv.dilation[i] = (int32_t)pick(d, 1, 2);
     }
 }

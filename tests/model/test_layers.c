@@ -44,9 +44,9 @@ static void test_each_layer(void **state)
     const shape conv = shape_4(8, 3, 3, 3), channels = shape_1(8), scalar = {.rank = 0};
 
     (void)state;
-    x = layer_conv(&b, "stem.conv", x, (conv_layer){8, 3, 2, 1});
+    x = layer_conv(&b, "stem.conv", x, (conv_layer){.out = 8, .kernel = 3, .stride = 2, .pad = 1});
     check_shape(m, x, shape_4(DIM_BATCH, 3, 3, 8));
-    x = layer_batch_norm(&b, "stem.bn", x);
+    x = layer_batch_norm(&b, "stem.bn", x, (norm_layer)NORM_LAYER_INIT);
     x = layer_plain(&b, OP_RELU, "stem.relu", x);
     x = layer_add(&b, "add", x, x);
     x = layer_max_pool(&b, "pool", x, 2, 1, 0);
@@ -114,10 +114,10 @@ static void test_first_failure_stays(void **state)
     size_t nodes;
 
     (void)state;
-    x = layer_conv(&b, "conv", x, (conv_layer){8, 9, 1, 0});
+    x = layer_conv(&b, "conv", x, (conv_layer){.out = 8, .kernel = 9, .stride = 1});
     CHECK_STATUS(b.status, THAW_E_SHAPE);
     nodes = m->graph->n_nodes;
-    x = layer_batch_norm(&b, "bn", x);
+    x = layer_batch_norm(&b, "bn", x, (norm_layer)NORM_LAYER_INIT);
     x = layer_plain(&b, OP_RELU, "relu", x);
     x = layer_add(&b, "add", x, x);
     x = layer_max_pool(&b, "pool", x, 2, 2, 0);
@@ -137,8 +137,8 @@ static void test_same_name_twice(void **state)
     model *m = begin(&b, &x);
 
     (void)state;
-    x = layer_conv(&b, "conv", x, (conv_layer){3, 3, 1, 1});
-    x = layer_conv(&b, "conv", x, (conv_layer){3, 3, 1, 1});
+    x = layer_conv(&b, "conv", x, (conv_layer){.out = 3, .kernel = 3, .stride = 1, .pad = 1});
+    x = layer_conv(&b, "conv", x, (conv_layer){.out = 3, .kernel = 3, .stride = 1, .pad = 1});
     (void)x;
     CHECK(b.status != THAW_OK || model_builder_finish(&b) != THAW_OK);
     end(m, &b);

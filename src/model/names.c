@@ -1,0 +1,180 @@
+/*
+ * names.c - what other libraries call the tensors of our networks, by tables.
+ *
+ * A rule says how the path of a layer is written elsewhere: '#' stands for a number, which may come
+ * back shifted. Attributes ("weight", "running_mean") have the same names everywhere. Whether a
+ * file uses a naming is seen by trying: nothing is guessed from one name.
+ */
+#include "model/model.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MOST_NUMBERS 4
+
+/*
+ * theirs: {1} … {4} are the numbers in order, {1-1} and {1+1} the same shifted; {flat} numbers the
+ * blocks through whose stage and number are 1 and 2; {staged} is its opposite: stage and number of
+ * block {1}, counted from 1. The first rule that matches counts.
+ */
+typedef struct name_rule {
+    const char *ours, *theirs;
+} name_rule;
+
+static const name_rule resnet_transformers[] = {
+    {"conv1", "resnet.embedder.embedder.convolution"},
+    {"bn1", "resnet.embedder.embedder.normalization"},
+    {"layer#.#.conv#", "resnet.encoder.stages.{1-1}.layers.{2}.layer.{3-1}.convolution"},
+    {"layer#.#.bn#", "resnet.encoder.stages.{1-1}.layers.{2}.layer.{3-1}.normalization"},
+    {"layer#.#.downsample.0", "resnet.encoder.stages.{1-1}.layers.{2}.shortcut.convolution"},
+    {"layer#.#.downsample.1", "resnet.encoder.stages.{1-1}.layers.{2}.shortcut.normalization"},
+    {"fc", "classifier.1"},
+};
+
+/* The first block has no expansion, and so other numbers in torchvision's names. */
+static const name_rule mobilenet_timm[] = {
+    {"features.0.0", "conv_stem"},
+    {"features.0.1", "bn1"},
+    {"features.1.conv.0.0", "blocks.0.0.conv_dw"},
+    {"features.1.conv.0.1", "blocks.0.0.bn1"},
+    {"features.1.conv.1", "blocks.0.0.conv_pw"},
+    {"features.1.conv.2", "blocks.0.0.bn2"},
+    {"features.#.conv.0.0", "blocks.{staged}.conv_pw"},
+    {"features.#.conv.0.1", "blocks.{staged}.bn1"},
+    {"features.#.conv.1.0", "blocks.{staged}.conv_dw"},
+    {"features.#.conv.1.1", "blocks.{staged}.bn2"},
+    {"features.#.conv.2", "blocks.{staged}.conv_pwl"},
+    {"features.#.conv.3", "blocks.{staged}.bn3"},
+    {"features.#.0", "conv_head"},
+    {"features.#.1", "bn2"},
+    {"classifier.1", "classifier"},
+};
+
+static const name_rule efficientnet_original[] = {
+    {"conv_stem", "_conv_stem"},
+    {"bn1", "_bn0"},
+    {"conv_head", "_conv_head"},
+    {"bn2", "_bn1"},
+    {"classifier", "_fc"},
+    {"blocks.0.#.conv_dw", "_blocks.{1}._depthwise_conv"},
+    {"blocks.0.#.bn1", "_blocks.{1}._bn1"},
+    {"blocks.0.#.conv_pw", "_blocks.{1}._project_conv"},
+    {"blocks.0.#.bn2", "_blocks.{1}._bn2"},
+    {"blocks.#.#.conv_pw", "_blocks.{flat}._expand_conv"},
+    {"blocks.#.#.bn1", "_blocks.{flat}._bn0"},
+    {"blocks.#.#.conv_dw", "_blocks.{flat}._depthwise_conv"},
+    {"blocks.#.#.bn2", "_blocks.{flat}._bn1"},
+    {"blocks.#.#.conv_pwl", "_blocks.{flat}._project_conv"},
+    {"blocks.#.#.bn3", "_blocks.{flat}._bn2"},
+};
+
+static const struct naming {
+    const char *name;
+    const char *family; /* how the names of its networks begin */
+    const name_rule *rule;
+    size_t n;
+} namings[] = {
+    {"transformers", "resnet", resnet_transformers, THAW_COUNT(resnet_transformers)},
+    {"timm", "mobilenet_v2", mobilenet_timm, THAW_COUNT(mobilenet_timm)},
+    {"efficientnet_pytorch", "efficientnet_lite", efficientnet_original,
+     THAW_COUNT(efficientnet_original)},
+};
+
+const char *model_naming(const model_config *c, int i)
+{
+    for (size_t k = 0; k < THAW_COUNT(namings); k++)
+        if (strncmp(c->arch, namings[k].family, strlen(namings[k].family)) == 0 && i-- == 0)
+            return namings[k].name;
+    return NULL;
+}
+
+/* Numbers where the pattern has '#'; the whole path must match. */
+static bool match(int64_t number[MOST_NUMBERS], const char *pattern, const char *path, size_t n)
+{
+    const char *const end = path + n;
+    int found = 0;
+
+    for (; *pattern; pattern++) {
+        const char *const first = path;
+
+        if (*pattern != '#') {
+            if (path == end || *path++ != *pattern)
+                return false;
+            continue;
+        }
+        for (number[found] = 0; path < end && *path >= '0' && *path <= '9' && path - first < 6;
+             path++)
+            number[found] = 10 * number[found] + (*path - '0');
+        if (path == first || ++found > MOST_NUMBERS)
+            return false;
+    }
+    return path == end;
+}
+
+static void add_flat(text *out, const model_config *c, int64_t stage, int64_t number)
+{
+    for (int i = 0; i < stage && i < c->n_blocks; i++)
+        number += c->blocks[i];
+    text_addf(out, "%lld", (long long)number);
+}
+
+static void add_staged(text *out, const model_config *c, int64_t number)
+{
+    int stage = 0;
+
+    for (number--; stage + 1 < c->n_blocks && number >= c->blocks[stage]; stage++)
+        number -= c->blocks[stage];
+    text_addf(out, "%d.%lld", stage, (long long)number);
+}
+
+/* What stands between braces. */
+static void add_field(text *out, const model_config *c, const char *field,
+                      const int64_t number[MOST_NUMBERS])
+{
+    if (strncmp(field, "flat", 4) == 0)
+        add_flat(out, c, number[0], number[1]);
+    else if (strncmp(field, "staged", 6) == 0)
+        add_staged(out, c, number[0]);
+    else
+        text_addf(out, "%lld",
+                  (long long)number[field[0] - '1'] +
+                      (field[1] == '-' || field[1] == '+' ? strtol(field + 1, NULL, 10) : 0));
+}
+
+static void add_theirs(text *out, const model_config *c, const char *theirs,
+                       const int64_t number[MOST_NUMBERS])
+{
+    for (const char *p = theirs; *p; p++) {
+        if (*p == '{') {
+            add_field(out, c, p + 1, number);
+            p = strchr(p, '}');
+        } else {
+            text_add_n(out, p, 1);
+        }
+    }
+}
+
+static const struct naming *find_naming(const model_config *c, const char *name)
+{
+    for (size_t i = 0; i < THAW_COUNT(namings); i++)
+        if (strcmp(namings[i].name, name) == 0 &&
+            strncmp(c->arch, namings[i].family, strlen(namings[i].family)) == 0)
+            return &namings[i];
+    return NULL;
+}
+
+void model_name_in(text *out, const model_config *c, const char *naming, const char *name)
+{
+    const struct naming *const n = find_naming(c, naming);
+    const char *const attribute = strrchr(name, '.');
+    int64_t number[MOST_NUMBERS] = {0};
+
+    for (size_t i = 0; n && attribute && i < n->n; i++)
+        if (match(number, n->rule[i].ours, name, (size_t)(attribute - name))) {
+            add_theirs(out, c, n->rule[i].theirs, number);
+            text_add(out, attribute);
+            return;
+        }
+    text_add(out, name);
+}
