@@ -363,6 +363,7 @@ set(THAW_FUZZERS
 set(THAW_RUNNERS
     tests/golden_run.c
     tests/json_check.c
+    tests/network_forward.c
     tests/oracle_run.c)
 
 # Examples of the library.

@@ -126,4 +126,11 @@ if(THAW_TORCH_PYTHON)
         set_property(TEST peer/read_pth APPEND PROPERTY ENVIRONMENT
             "THAW_TORCH_FILES=${PROJECT_BINARY_DIR}/torch-files")
     endif()
+    execute_process(COMMAND ${THAW_TORCH_PYTHON} -c "import torchvision"
+        RESULT_VARIABLE no_torchvision OUTPUT_QUIET ERROR_QUIET)
+    if(no_torchvision EQUAL 0)
+        thaw_add_test(peer/torchvision ${THAW_TORCH_PYTHON}
+            ${PROJECT_SOURCE_DIR}/tests/peer/torchvision_networks.py
+            ${PROJECT_BINARY_DIR}/network_forward)
+    endif()
 endif()

@@ -9,6 +9,7 @@
 #include "train/train.h"
 
 #include <math.h>
+#include <string.h>
 
 static const thaw_run_options no_options;
 
