@@ -375,7 +375,8 @@ static const recipe_key table[] = {
      .help = "of everything random: start values, order, augmentation, dropout"},
 
     {"model", "path", KEY_PATH, RECIPE(model_path),
-     .help = "folder with config.json and model.safetensors to start from"},
+     .help = "weights to start from: a folder with config.json and model.safetensors, or a "
+             ".safetensors, .pth or .bin file"},
     {"model", "arch", KEY_CHOICE, .choice = archs, .set = set_arch,
      .help = "network to build; not needed with `path`"},
     {"model", "num_classes", KEY_INTEGER, RANGE(1, 1e6), RECIPE(config.n_classes),
