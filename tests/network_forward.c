@@ -60,15 +60,16 @@ done:
 static thaw_status save(const char *path, const model *m, const params *p)
 {
     const int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0644);
-    st_source *sources = NULL;
+    st_source *sources = NULL, *list = NULL;
     thaw_region *region = NULL;
     thaw_status status;
 
     THAW_TRY(region_create(&region));
-    THAW_TRY(weights_sources_as_loaded(&sources, region, p, m));
+    THAW_TRY(weights_sources(&list, p, NULL));
+    THAW_TRY(weights_as_loaded(&sources, region, list, p->n, &m->config));
     THAW_TRY(st_write(fd, path, sources, p->n, NULL));
 done:
-    thaw__free(sources);
+    thaw__free(list);
     region_destroy(region);
     close(fd);
     return status;
