@@ -324,7 +324,8 @@ set(THAW_UNIT_TESTS
     train/test_toml
     train/test_trainer
     train/test_update
-    train/test_weights)
+    train/test_weights
+    train/test_weights_vit)
 
 # tests/NAME.sh.
 set(THAW_SCRIPT_TESTS

@@ -61,13 +61,14 @@ static thaw_status save(const char *path, const model *m, const params *p)
 {
     const int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0644);
     st_source *sources = NULL, *list = NULL;
+    int n = 0;
     thaw_region *region = NULL;
     thaw_status status;
 
     THAW_TRY(region_create(&region));
     THAW_TRY(weights_sources(&list, p, NULL));
-    THAW_TRY(weights_as_loaded(&sources, region, list, p->n, &m->config));
-    THAW_TRY(st_write(fd, path, sources, p->n, NULL));
+    THAW_TRY(weights_as_loaded(&sources, &n, region, list, p->n, &m->config));
+    THAW_TRY(st_write(fd, path, sources, n, NULL));
 done:
     thaw__free(list);
     region_destroy(region);

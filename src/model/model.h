@@ -90,6 +90,11 @@ thaw_status model_labels_parse(model_config *c, const char *json, size_t size, c
                                thaw_region *region) THAW_MUST_USE;
 void model_labels_print(text *out, const model_config *config);
 
+/* Ours is the index-th of `count` equal groups of rows of a tensor; of one group: the whole. */
+typedef struct model_part {
+    int index, count;
+} model_part;
+
 /*
  * positions.c: position embeddings [1, 1 + patches, features] of another image size.
  * model_positions_side: the side of the square grid that a stored tensor of this shape is for, when
@@ -103,10 +108,10 @@ void model_resize_positions(double *dst, const int64_t grid[2], const double *sr
 /*
  * Names in other libraries. model_naming: the i-th naming there is for a network beside its own,
  * NULL after the last. model_name_in: what a tensor is called in it, added to out; its own name
- * where there is no such naming or no other name.
+ * where there is no such naming or no other name. Which part of that tensor it is is returned.
  */
 const char *model_naming(const model_config *c, int i);
-void model_name_in(text *out, const model_config *c, const char *naming, const char *name);
+model_part model_name_in(text *out, const model_config *c, const char *naming, const char *name);
 
 /*
  * config_foreign.c: config.json as the library wrote that the weights come from. It says which

@@ -16,7 +16,8 @@
 /*
  * theirs: {1} … {4} are the numbers in order, {1-1} and {1+1} the same shifted; {flat} numbers the
  * blocks through whose stage and number are 1 and 2; {staged} is its opposite: stage and number of
- * block {1}, counted from 1. The first rule that matches counts.
+ * block {1}, counted from 1. [k/n] at the end: ours are rows of their tensor, part k of n. A rule
+ * may also be for the whole name with its attribute. The first rule that matches counts.
  */
 typedef struct name_rule {
     const char *ours, *theirs;
@@ -69,6 +70,51 @@ static const name_rule efficientnet_original[] = {
     {"blocks.#.#.bn3", "_blocks.{flat}._bn2"},
 };
 
+#define VIT_PART(ours, theirs, k, joint)                                                           \
+    {"vit.encoder.layer.#.attention.attention." ours ".weight", theirs joint "weight[" k "/3]"},   \
+    {                                                                                              \
+        "vit.encoder.layer.#.attention.attention." ours ".bias", theirs joint "bias[" k "/3]"      \
+    }
+
+#define VIT_TORCHVISION(first, second)                                                             \
+    {"vit.embeddings.cls_token", "class_token"},                                                   \
+        {"vit.embeddings.position_embeddings", "encoder.pos_embedding"},                           \
+        {"vit.embeddings.patch_embeddings.projection", "conv_proj"},                               \
+        {"vit.encoder.layer.#.layernorm_before", "encoder.layers.encoder_layer_{1}.ln_1"},         \
+        VIT_PART("query", "encoder.layers.encoder_layer_{1}.self_attention", "0", ".in_proj_"),    \
+        VIT_PART("key", "encoder.layers.encoder_layer_{1}.self_attention", "1", ".in_proj_"),      \
+        VIT_PART("value", "encoder.layers.encoder_layer_{1}.self_attention", "2", ".in_proj_"),    \
+        {"vit.encoder.layer.#.attention.output.dense",                                             \
+         "encoder.layers.encoder_layer_{1}.self_attention.out_proj"},                              \
+        {"vit.encoder.layer.#.layernorm_after", "encoder.layers.encoder_layer_{1}.ln_2"},          \
+        {"vit.encoder.layer.#.intermediate.dense", "encoder.layers.encoder_layer_{1}.mlp." first}, \
+        {"vit.encoder.layer.#.output.dense", "encoder.layers.encoder_layer_{1}.mlp." second},      \
+        {"vit.layernorm", "encoder.ln"},                                                           \
+    {                                                                                              \
+        "classifier", "heads.head"                                                                 \
+    }
+
+static const name_rule vit_torchvision[] = {VIT_TORCHVISION("0", "3")};
+
+/* In the files of its first releases. */
+static const name_rule vit_torchvision_old[] = {VIT_TORCHVISION("linear_1", "linear_2")};
+
+static const name_rule vit_timm[] = {
+    {"vit.embeddings.cls_token", "cls_token"},
+    {"vit.embeddings.position_embeddings", "pos_embed"},
+    {"vit.embeddings.patch_embeddings.projection", "patch_embed.proj"},
+    {"vit.encoder.layer.#.layernorm_before", "blocks.{1}.norm1"},
+    VIT_PART("query", "blocks.{1}.attn.qkv", "0", "."),
+    VIT_PART("key", "blocks.{1}.attn.qkv", "1", "."),
+    VIT_PART("value", "blocks.{1}.attn.qkv", "2", "."),
+    {"vit.encoder.layer.#.attention.output.dense", "blocks.{1}.attn.proj"},
+    {"vit.encoder.layer.#.layernorm_after", "blocks.{1}.norm2"},
+    {"vit.encoder.layer.#.intermediate.dense", "blocks.{1}.mlp.fc1"},
+    {"vit.encoder.layer.#.output.dense", "blocks.{1}.mlp.fc2"},
+    {"vit.layernorm", "norm"},
+    {"classifier", "head"},
+};
+
 static const struct naming {
     const char *name;
     const char *family; /* how the names of its networks begin */
@@ -79,6 +125,9 @@ static const struct naming {
     {"timm", "mobilenet_v2", mobilenet_timm, THAW_COUNT(mobilenet_timm)},
     {"efficientnet_pytorch", "efficientnet_lite", efficientnet_original,
      THAW_COUNT(efficientnet_original)},
+    {"torchvision", "vit", vit_torchvision, THAW_COUNT(vit_torchvision)},
+    {"torchvision_linear", "vit", vit_torchvision_old, THAW_COUNT(vit_torchvision_old)},
+    {"timm", "vit", vit_timm, THAW_COUNT(vit_timm)},
 };
 
 const char *model_naming(const model_config *c, int i)
@@ -142,10 +191,13 @@ static void add_field(text *out, const model_config *c, const char *field,
                       (field[1] == '-' || field[1] == '+' ? strtol(field + 1, NULL, 10) : 0));
 }
 
-static void add_theirs(text *out, const model_config *c, const char *theirs,
-                       const int64_t number[MOST_NUMBERS])
+/* The name without its part, which is returned. */
+static model_part add_theirs(text *out, const model_config *c, const char *theirs,
+                             const int64_t number[MOST_NUMBERS])
 {
     for (const char *p = theirs; *p; p++) {
+        if (*p == '[')
+            return (model_part){p[1] - '0', p[3] - '0'};
         if (*p == '{') {
             add_field(out, c, p + 1, number);
             p = strchr(p, '}');
@@ -153,6 +205,7 @@ static void add_theirs(text *out, const model_config *c, const char *theirs,
             text_add_n(out, p, 1);
         }
     }
+    return (model_part){0, 1};
 }
 
 static const struct naming *find_naming(const model_config *c, const char *name)
@@ -164,17 +217,24 @@ static const struct naming *find_naming(const model_config *c, const char *name)
     return NULL;
 }
 
-void model_name_in(text *out, const model_config *c, const char *naming, const char *name)
+model_part model_name_in(text *out, const model_config *c, const char *naming, const char *name)
 {
     const struct naming *const n = find_naming(c, naming);
     const char *const attribute = strrchr(name, '.');
     int64_t number[MOST_NUMBERS] = {0};
 
-    for (size_t i = 0; n && attribute && i < n->n; i++)
-        if (match(number, n->rule[i].ours, name, (size_t)(attribute - name))) {
-            add_theirs(out, c, n->rule[i].theirs, number);
+    for (size_t i = 0; n && attribute && i < n->n; i++) {
+        const name_rule *const rule = &n->rule[i];
+
+        if (match(number, rule->ours, name, strlen(name)))
+            return add_theirs(out, c, rule->theirs, number);
+        if (match(number, rule->ours, name, (size_t)(attribute - name))) {
+            const model_part part = add_theirs(out, c, rule->theirs, number);
+
             text_add(out, attribute);
-            return;
+            return part;
         }
+    }
     text_add(out, name);
+    return (model_part){0, 1};
 }

@@ -9,17 +9,18 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Tensors of the network that the file has under this naming, put into entry. */
-static thaw_status try_naming(int *found, const bundle_entry **entry, const model *m,
-                              const bundle *file, const char *naming)
+/* Tensors of the network that the file has under this naming, put into entry and part. */
+static thaw_status try_naming(int *found, const bundle_entry **entry, model_part *part,
+                              const model *m, const bundle *file, const char *naming)
 {
     text name = TEXT_INIT;
 
     *found = 0;
     for (int i = 0; i < m->n_tensors; i++) {
         name.length = 0;
+        part[i] = (model_part){0, 1};
         if (naming)
-            model_name_in(&name, &m->config, naming, m->tensor[i].name);
+            part[i] = model_name_in(&name, &m->config, naming, m->tensor[i].name);
         else
             text_add(&name, m->tensor[i].name);
         if (name.failed)
@@ -39,21 +40,25 @@ static thaw_status match_names(weights_match *x)
 {
     const size_t n = (size_t)x->model->n_tensors;
     const bundle_entry **entry = thaw__new(n, sizeof(*entry));
+    model_part *part = thaw__new(n, sizeof *part);
     thaw_status status;
     int found;
 
     x->entry = thaw__new(n, sizeof(*x->entry));
+    x->part = thaw__new(n, sizeof *x->part);
     x->used = thaw__new((size_t)x->file->n, sizeof *x->used);
-    if (!entry || !x->entry || !x->used) {
+    if (!entry || !part || !x->entry || !x->part || !x->used) {
         status = thaw_fail(THAW_E_NOMEM, "out of memory for matching %zu tensors", n);
         goto done;
     }
-    THAW_TRY(try_naming(&x->n_found, x->entry, x->model, x->file, NULL));
+    THAW_TRY(try_naming(&x->n_found, x->entry, x->part, x->model, x->file, NULL));
     for (int i = 0; model_naming(&x->model->config, i); i++) {
-        THAW_TRY(try_naming(&found, entry, x->model, x->file, model_naming(&x->model->config, i)));
+        THAW_TRY(
+            try_naming(&found, entry, part, x->model, x->file, model_naming(&x->model->config, i)));
         if (found <= x->n_found)
             continue;
         memcpy(x->entry, entry, n * sizeof(*entry));
+        memcpy(x->part, part, n * sizeof *part);
         x->n_found = found;
         x->naming = model_naming(&x->model->config, i);
     }
@@ -61,6 +66,7 @@ static thaw_status match_names(weights_match *x)
         if (x->entry[i])
             x->used[x->entry[i] - x->file->entry] = true;
 done:
+    thaw__free(part);
     thaw__free(entry);
     return status;
 }
@@ -97,6 +103,7 @@ void match_close(weights_match *x)
     if (!x)
         return;
     bundle_close(x->file);
+    thaw__free(x->part);
     thaw__free(x->entry);
     thaw__free(x->used);
     thaw__free(x);
@@ -147,9 +154,20 @@ static bool counts_as_missing(const weights_match *x, int i)
     return !x->entry[i] && x->model->tensor[i].dtype != DTYPE_I64;
 }
 
+bool match_fits(const weights_match *x, int i)
+{
+    shape want = x->model->tensor[i].shape;
+
+    if (x->part[i].count > 1)
+        want.dim[0] *= x->part[i].count;
+    return x->entry[i] && shape_equal(&x->entry[i]->shape, &want);
+}
+
+/* Positions of another image size fit, too: they are interpolated. */
 static bool fits(const weights_match *x, int i)
 {
-    return x->entry[i] && shape_equal(&x->entry[i]->shape, &x->model->tensor[i].shape);
+    return match_fits(x, i) ||
+           (x->entry[i] && model_positions_side(&x->model->tensor[i], &x->entry[i]->shape) > 0);
 }
 
 static void print_account(text *out, const weights_match *x)
@@ -245,6 +263,15 @@ static void take_classes(model_config *c, const model *m, const weights_match *x
             c->n_classes = x->entry[i]->shape.dim[0];
 }
 
+/* The image size is that of the positions. */
+static void take_size(model_config *c, const model *m, const weights_match *x)
+{
+    for (int i = 0; i < m->n_params; i++)
+        if (x->entry[i] && m->tensor[i].grid[0] > 0)
+            c->height = c->width =
+                m->config.vit.patch * model_positions_side(&m->tensor[i], &x->entry[i]->shape);
+}
+
 /* Every parameter is there with its shape, the head's number of classes apart. */
 static bool all_fit(const model *m, const weights_match *x)
 {
@@ -270,6 +297,7 @@ static thaw_status try_arch(model_config *best, int *most, const char *arch, con
         *most = x->n_found;
         *best = c;
         take_classes(best, m, x);
+        take_size(best, m, x);
     }
 done:
     match_close(x);

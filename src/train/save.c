@@ -227,11 +227,12 @@ static thaw_status put_best_weights(int fd, const char *name, const void *user)
     const saver *s = user;
     st_source *tensor = NULL;
     thaw_region *region = NULL;
+    int n = 0;
     thaw_status status;
 
     THAW_TRY(region_create(&region));
-    THAW_TRY(weights_as_loaded(&tensor, region, s->weights.tensor, s->weights.n, s->network));
-    THAW_TRY(st_write(fd, name, tensor, s->weights.n, s->metadata.data));
+    THAW_TRY(weights_as_loaded(&tensor, &n, region, s->weights.tensor, s->weights.n, s->network));
+    THAW_TRY(st_write(fd, name, tensor, n, s->metadata.data));
 done:
     region_destroy(region);
     return status;

@@ -410,11 +410,15 @@ typedef struct weights_match {
     bundle *file;
     const char *naming; /* NULL: the network's own */
     const bundle_entry **entry;
+    model_part *part; /* which rows of its entry each tensor is */
     bool *used;
     int n_found;
 } weights_match;
 thaw_status match_open(weights_match **out, const model *m, const char *path) THAW_MUST_USE;
 void match_close(weights_match *match);
+
+/* Whether tensor i has its entry's shape, or that of its part of it. */
+bool match_fits(const weights_match *match, int i);
 
 /* Tensor i's name in the naming of the match; and " (did you mean …)" where the file has a near
  * one.
@@ -439,10 +443,10 @@ thaw_status model_place_config(model_config *out, const char *path) THAW_MUST_US
 thaw_status weights_sources(st_source **out, const params *p,
                             const params_snapshot *from) THAW_MUST_USE;
 
-/* These sources under the names and in the element type that the network's weights came in; list
- * and copies are the region's. */
-thaw_status weights_as_loaded(st_source **out, thaw_region *region, const st_source *from, int n,
-                              const model_config *c) THAW_MUST_USE;
+/* These sources under the names and in the element type that the network's weights came in, *made
+ * of them: tensors that are parts of one there are joined. List and copies are the region's. */
+thaw_status weights_as_loaded(st_source **out, int *made, thaw_region *region,
+                              const st_source *from, int n, const model_config *c) THAW_MUST_USE;
 
 /* Compiled plans, awake, by purpose, batch and plan digest of the effect. */
 #define PLANS_MOST 8

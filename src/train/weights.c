@@ -69,6 +69,63 @@ static void wrong_shape(loading *x, const model_tensor *t, const bundle_entry *e
               x->match->file->path, e->name, have, want);
 }
 
+/* The entry's elements as `to`, in memory to be freed. */
+static thaw_status read_whole(void **out, dtype to, const loading *x, const bundle_entry *e)
+{
+    thaw_status status = THAW_OK;
+    void *whole;
+    size_t n;
+
+    THAW_CHECK(shape_elements(&n, &e->shape));
+    whole = thaw__new(THAW_MAX(n, 1), dtype_size(to));
+    if (!whole)
+        return thaw_fail(THAW_E_NOMEM, "out of memory for tensor '%s'", e->name);
+    status = bundle_read(whole, to, x->match->file, e);
+    if (status == THAW_OK)
+        *out = whole;
+    else
+        thaw__free(whole);
+    return status;
+}
+
+static thaw_status load_part(const loading *x, param *to, const bundle_entry *e, model_part part)
+{
+    void *whole = NULL;
+
+    if (part.count == 1)
+        return bundle_read(to->data, to->dtype, x->match->file, e);
+    THAW_CHECK(read_whole(&whole, to->dtype, x, e));
+    memcpy(to->data, (const char *)whole + (size_t)part.index * to->bytes, to->bytes);
+    thaw__free(whole);
+    return THAW_OK;
+}
+
+/* Position embeddings of another image size. */
+static thaw_status load_positions(loading *x, param *to, const model_tensor *t,
+                                  const bundle_entry *e)
+{
+    const int64_t side = model_positions_side(t, &e->shape);
+    double *made = thaw__new(to->elements, sizeof *made);
+    void *stored = NULL;
+    thaw_status status;
+
+    if (!made)
+        return thaw_fail(THAW_E_NOMEM, "out of memory for tensor '%s'", e->name);
+    THAW_TRY(read_whole(&stored, DTYPE_F64, x, e));
+    model_resize_positions(made, t->grid, stored, side, t->shape.dim[2]);
+    THAW_TRY(tensor_convert(to->data, to->dtype, made, DTYPE_F64, to->elements));
+    begin_note(x);
+    text_addf(&x->note,
+              "'%s' is for %lld x %lld patches in the file and for %lld x %lld here: interpolated "
+              "(bicubic)",
+              e->name, (long long)side, (long long)side, (long long)t->grid[0],
+              (long long)t->grid[1]);
+done:
+    thaw__free(stored);
+    thaw__free(made);
+    return status;
+}
+
 static thaw_status load_tensor(loading *x, params *p, int i)
 {
     const model_tensor *const t = &x->match->model->tensor[i];
@@ -81,12 +138,14 @@ static thaw_status load_tensor(loading *x, params *p, int i)
                            value */
     if (!e)
         missing_name(x, i);
-    else if (!shape_equal(&e->shape, &t->shape))
-        wrong_shape(x, t, e);
-    else {
-        THAW_CHECK(bundle_read(p->item[i].data, p->item[i].dtype, x->match->file, e));
+    else if (match_fits(x->match, i)) {
+        THAW_CHECK(load_part(x, &p->item[i], e, x->match->part[i]));
         params_touch(p, i);
-    }
+    } else if (model_positions_side(t, &e->shape) > 0) {
+        THAW_CHECK(load_positions(x, &p->item[i], t, e));
+        params_touch(p, i);
+    } else
+        wrong_shape(x, t, e);
     return THAW_OK;
 }
 
@@ -167,19 +226,60 @@ thaw_status weights_sources(st_source **out, const params *p, const params_snaps
     return THAW_OK;
 }
 
-/* One tensor as it leaves: its name in the naming the weights came in, its elements in their type.
- */
-static thaw_status foreign_source(st_source *s, thaw_region *region, const model_config *c)
+/* The tensor of this name among the first n; NULL: none. */
+static st_source *find_source(st_source *s, int n, const char *name)
+{
+    for (int i = n - 1; i >= 0; i--)
+        if (strcmp(s[i].name, name) == 0)
+            return &s[i];
+    return NULL;
+}
+
+/* Put a part into the tensor that holds all of them, made with the first. */
+static thaw_status join_part(st_source *s, int *n, st_source of, model_part part,
+                             thaw_region *region)
+{
+    st_source *whole = find_source(s, *n, of.name);
+    size_t bytes = 0;
+
+    THAW_CHECK(shape_bytes(&bytes, &of.shape, of.dtype));
+    if (!whole) {
+        void *data = region_alloc(region, bytes, (size_t)part.count);
+
+        if (!data)
+            return thaw_fail(THAW_E_NOMEM, "out of memory for tensor '%s'", of.name);
+        whole = &s[(*n)++];
+        *whole = of;
+        whole->shape.dim[0] *= part.count;
+        whole->data = data;
+    }
+    memcpy((char *)(uintptr_t)whole->data + (size_t)part.index * bytes, of.data, bytes);
+    return THAW_OK;
+}
+
+/* One tensor under its name in the naming the weights came in, which may be a part there. */
+static thaw_status name_source(st_source *s, int *n, st_source of, thaw_region *region,
+                               const model_config *c)
 {
     text name = TEXT_INIT;
+    const model_part part = model_name_in(&name, c, c->naming, of.name);
+
+    of.name = name.failed ? NULL : region_strdup(region, name.data);
+    text_done(&name);
+    if (!of.name)
+        return thaw_fail(THAW_E_NOMEM, "out of memory for the names of tensors");
+    if (part.count > 1)
+        return join_part(s, n, of, part, region);
+    s[(*n)++] = of;
+    return THAW_OK;
+}
+
+/* In the type in which the weights came, where that is narrower. */
+static thaw_status narrow_source(st_source *s, thaw_region *region, const model_config *c)
+{
     size_t n = 0;
     void *data;
 
-    model_name_in(&name, c, c->naming, s->name);
-    s->name = name.failed ? NULL : region_strdup(region, name.data);
-    text_done(&name);
-    if (!s->name)
-        return thaw_fail(THAW_E_NOMEM, "out of memory for the names of tensors");
     if (!dtype_is_float(s->dtype) || dtype_size(c->stored) >= dtype_size(s->dtype) ||
         dtype_size(c->stored) > 2)
         return THAW_OK;
@@ -193,17 +293,19 @@ static thaw_status foreign_source(st_source *s, thaw_region *region, const model
     return THAW_OK;
 }
 
-thaw_status weights_as_loaded(st_source **out, thaw_region *region, const st_source *from, int n,
-                              const model_config *c)
+thaw_status weights_as_loaded(st_source **out, int *made, thaw_region *region,
+                              const st_source *from, int n, const model_config *c)
 {
     st_source *s = region_alloc(region, (size_t)n, sizeof *s);
+    int joined = 0;
 
     if (!s)
         return thaw_fail(THAW_E_NOMEM, "out of memory for a list of %d tensors", n);
-    for (int i = 0; i < n; i++) {
-        s[i] = from[i];
-        THAW_CHECK(foreign_source(&s[i], region, c));
-    }
+    for (int i = 0; i < n; i++)
+        THAW_CHECK(name_source(s, &joined, from[i], region, c));
+    for (int i = 0; i < joined; i++)
+        THAW_CHECK(narrow_source(&s[i], region, c));
     *out = s;
+    *made = joined;
     return THAW_OK;
 }

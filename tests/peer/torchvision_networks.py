@@ -98,6 +98,43 @@ def same_state(saved, state):
         assert saved[k].dtype == v.dtype and torch.equal(saved[k], v), k
 
 
+def check_vit(program, folder):
+    """A vision transformer of torchvision, under its own names and timm's; and on larger images."""
+    torch.manual_seed(3)
+    net = torchvision.models.VisionTransformer(SIDE, 16, 12, 3, 192, 768, num_classes=7).eval()
+    for p in net.parameters():
+        p.data.add_(0.05 * torch.randn_like(p))
+    images = torch.randn(2, 3, SIDE, SIDE)
+    with torch.no_grad():
+        want = net(images)
+    state = net.state_dict()
+    got = logits(program, folder, state, images, "vit")
+    scale = max(1.0, want.abs().max().item())
+    worst = (got - want).abs().max().item() / scale
+    assert worst <= 1e-4, f"vit: logits differ by {worst:g}"
+    saved = read_safetensors(os.path.join(folder, "saved"))
+    net.load_state_dict(saved, strict=True)
+    same_state(saved, state)
+    rules = (("class_token", "cls_token"), ("encoder.pos_embedding", "pos_embed"),
+             ("conv_proj", "patch_embed.proj"), (r"encoder\.layers\.encoder_layer_(\d+)", r"blocks.\1"),
+             ("ln_", "norm"), (r"self_attention\.in_proj_", "attn.qkv."),
+             (r"self_attention\.out_proj", "attn.proj"), (r"mlp\.0", "mlp.fc1"),
+             (r"mlp\.3", "mlp.fc2"), (r"encoder\.ln", "norm"), (r"heads\.head", "head"))
+    old = {re.sub(r"mlp\.3", "mlp.linear_2", re.sub(r"mlp\.0", "mlp.linear_1", k)): v
+           for k, v in state.items()}
+    renamed = {}
+    for k, v in state.items():
+        for theirs, timm in rules:
+            k = re.sub(theirs, timm, k)
+        renamed[k] = v
+    for other in (old, renamed, {k: v.half() for k, v in renamed.items()}):
+        again = logits(program, folder, other, images, "vit")
+        half = other["head.weight"].dtype == torch.float16 if "head.weight" in other else False
+        assert half or torch.equal(again, got), "vit: other names give other logits"
+        same_state(read_safetensors(os.path.join(folder, "saved")), other)
+    print(f"vit: logits within {worst:.2g} of {scale:.2g}", flush=True)
+
+
 def check(program, folder, arch):
     net = network(arch)
     images = torch.randn(2, 3, SIDE, SIDE)
@@ -127,3 +164,4 @@ torch.set_num_threads(1)
 with tempfile.TemporaryDirectory() as place:
     for a in sys.argv[2:] or ARCHS:
         check(os.path.abspath(sys.argv[1]), place, a)
+    check_vit(os.path.abspath(sys.argv[1]), place)
