@@ -286,6 +286,7 @@ set(THAW_UNIT_TESTS
     model/test_mlp
     model/test_model
     model/test_positions
+    model/test_names
     model/test_resnet
     model/test_vit
     optim/test_curve

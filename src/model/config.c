@@ -178,7 +178,7 @@ static thaw_status read_config(model_config *c, const json_t *root, const char *
     if (dropout && !json_is_number(dropout))
         return wrong_type(file, "dropout", "a number");
     c->dropout = dropout ? json_number_value(dropout) : 0;
-    return read_vit(c, root, file);
+    return strncmp(c->arch, "vit", 3) == 0 ? read_vit(c, root, file) : THAW_OK;
 }
 
 thaw_status model_config_parse(model_config *out, const char *json, size_t size, const char *file)

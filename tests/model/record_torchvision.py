@@ -1,4 +1,4 @@
-"""What torchvision says: names and shapes of its ResNets, and logits for a fixed input.
+"""What torchvision says: names and shapes of its ResNets and MobileNetV2, and logits for a fixed input.
 
     python3 record_torchvision.py        # writes torchvision_tensors.txt.gz, torchvision_logits.txt
 
@@ -14,6 +14,10 @@ import torch
 import torchvision
 
 MASK = (1 << 64) - 1
+ARCHS = (
+    "resnet18 resnet34 resnet50 resnet101 resnet152 wide_resnet50_2 wide_resnet101_2 "
+    "resnext50_32x4d resnext101_32x8d resnext101_64x4d mobilenet_v2"
+).split()
 
 
 def uniform(name, n):
@@ -54,13 +58,13 @@ def image(n, size):
 numpy.seterr(over="ignore")
 if __name__ == "__main__":
     with gzip.GzipFile("torchvision_tensors.txt.gz", "wb", mtime=0) as out:
-        for arch in ("resnet18", "resnet34", "resnet50", "resnet101"):
+        for arch in ARCHS:
             state = getattr(torchvision.models, arch)().state_dict()
             out.write(f"{arch} {len(state)}\n".encode())
             for name, t in state.items():
                 out.write(" ".join([name, *map(str, t.shape)]).encode() + b"\n")
     with open("torchvision_logits.txt", "w") as out:
-        for arch in ("resnet18", "resnet50"):
+        for arch in ("resnet18", "resnet50", "resnext50_32x4d", "mobilenet_v2"):
             net = getattr(torchvision.models, arch)(num_classes=10).double().eval()
             start_by_name(net)
             with torch.no_grad():

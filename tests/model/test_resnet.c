@@ -1,5 +1,5 @@
 /*
- * test_resnet.c - residual networks against torchvision: names, shapes and order of all tensors,
+ * test_resnet.c - residual networks and MobileNetV2 against torchvision: names, shapes and order of all tensors,
  * and logits for a fixed input. Both records were made by record_torchvision.py.
  */
 #include "exec/exec.h"
@@ -49,7 +49,7 @@ static void compare_tensor(const char *arch, const model *m, char *line)
               shape_format(have, &t->shape), shape_format(want, &s));
     CHECK_INT(t->buffer, strstr(name, "running_") || strstr(name, "num_batches"));
     CHECK_INT(t->dtype, strstr(name, "num_batches") ? DTYPE_I64 : DTYPE_F32);
-    CHECK_INT(t->head, strncmp(name, "fc.", 3) == 0);
+    CHECK_INT(t->head, strncmp(name, m->head, strlen(m->head)) == 0);
 }
 
 /* Names and shapes are torchvision's, one for one. */
@@ -72,7 +72,7 @@ static void test_tensors(void **state)
 
         CHECK_INT(m->n_tensors, n);
         CHECK_INT(m->config.height, 224);
-        CHECK_STR(m->head, "fc");
+        CHECK_STR(m->head, strcmp(arch, "mobilenet_v2") == 0 ? "classifier.1" : "fc");
         for (int i = 0; i < n; i++) {
             CHECK(gzgets(f, line, sizeof line) != NULL);
             compare_tensor(arch, m, line);
@@ -80,7 +80,7 @@ static void test_tensors(void **state)
         networks++;
         model_destroy(m);
     }
-    CHECK_INT(networks, 4);
+    CHECK_INT(networks, 11);
     gzclose(f);
 }
 
@@ -169,7 +169,7 @@ static void test_logits(void **state)
 
     (void)state;
     CHECK(f != NULL);
-    for (int networks = 0; networks < 2; networks++) {
+    for (int networks = 0; networks < 4; networks++) {
         double want[IMAGES * 10], got[IMAGES * 10];
 
         CHECK(fscanf(f, "%31s", arch) == 1);
