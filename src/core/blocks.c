@@ -40,6 +40,8 @@ static bool is_numbered(const thaw_tree *t, int m)
 {
     const int parent = t->module[m].parent;
 
+    if (t->module[m].kind == THAW_MODULE_NORM)
+        return false; /* "bn1" and "bn2" go with what they follow */
     for (int c = parent + 1; c < t->module[parent].end; c = t->module[c].end)
         if (c != m && t->module[c].layer && same_family(t, m, c))
             return true;
