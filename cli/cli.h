@@ -38,7 +38,7 @@ enum {
     OPTION_TEXT = 1 << 13
 };
 
-#define CLI_MAX_OPERANDS 128
+#define CLI_MAX_OPERANDS 4096
 
 /* A command line, parsed. Everything points into argv. */
 typedef struct cli_args {
@@ -81,6 +81,7 @@ const cli_command *cli_find(const char *name); /* NULL: none */
 int cmd_train(const cli_args *args);
 int cmd_resume(const cli_args *args);
 int cmd_eval(const cli_args *args);
+int cmd_predict(const cli_args *args);
 int cmd_plan(const cli_args *args);
 int cmd_show(const cli_args *args);
 int cmd_diff(const cli_args *args);

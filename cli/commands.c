@@ -45,6 +45,15 @@ const cli_command cli_commands[] = {
      "PATH is a run folder (its best weights), a checkpoint folder or a model folder; without it "
      "the\n"
      "recipe's own model is measured. The data are those of --recipe, or of the run.\n"},
+    {"predict", "MODEL [FILE...]", 1, CLI_MAX_OPERANDS, OPTION_JSON | HOW, cmd_predict,
+     "say what a network takes pictures for",
+     "MODEL is a run folder (its best weights), a checkpoint or a model folder. For each JPEG or "
+     "PNG\n"
+     "file a line with its name, its class and how sure the network is, between tabs; with --json "
+     "the\n"
+     "likeliest five. Without FILE, or with '-', the names come from standard input, one a line. "
+     "Files\n"
+     "that cannot be read are reported and the rest is answered; the exit code is then 65.\n"},
     {"plan", "RECIPE", 1, 1, OPTION_SET | OPTION_STEPS | OPTION_JSON | HOW, cmd_plan,
      "show what a recipe would do, phase by phase, without training",
      "Per phase: every parameter group with its rate and count, how many steps, what backward "

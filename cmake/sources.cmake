@@ -133,6 +133,7 @@ set(THAW_REST_SOURCES
     src/train/phase_best.c
     src/train/plans.c
     src/train/planview.c
+    src/train/predict.c
     src/train/preprocess.c
     src/train/recipe.c
     src/train/recipe_check.c
@@ -190,6 +191,7 @@ set(THAW_CLI_SOURCES
     cli/cmd_help.c
     cli/cmd_init.c
     cli/cmd_look.c
+    cli/cmd_predict.c
     cli/cmd_train.c
     cli/commands.c
     cli/main.c

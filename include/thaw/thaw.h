@@ -200,6 +200,44 @@ THAW_API THAW_MUST_USE thaw_status thaw_eval(thaw_eval_result *result, const cha
                                              const thaw_recipe *recipe, const char *split,
                                              const thaw_run_options *options);
 
+/* ------------------------------------------------------------------------------------------------
+ * predicting */
+
+#define THAW_PREDICT_TOP 5
+
+/* What a network says of one file. Valid during the call only. */
+typedef struct thaw_prediction {
+    const char *file;
+    const char *error; /* why there is no answer; NULL: there is one */
+    int n_top;         /* at most THAW_PREDICT_TOP; 0 with an error, and for numbers */
+    struct thaw_guess {
+        int number;       /* of the class, from 0 */
+        const char *name; /* NULL: it has none */
+        double probability;
+    } top[THAW_PREDICT_TOP]; /* likeliest first */
+    double value;            /* of a network that predicts numbers; else NaN */
+} thaw_prediction;
+
+/* Return true to go on, false to stop. */
+typedef bool thaw_predict_fn(void *user, const thaw_prediction *prediction);
+
+/*
+ * A network made ready. path: a run folder (its best weights), a checkpoint or a model folder.
+ * Pictures are cut, resized and normalised as its preprocessor_config.json says, or as its run's
+ * recipe does.
+ *
+ * Errors: THAW_E_MISSING without weights; those of reading a model.
+ */
+typedef struct thaw_predictor thaw_predictor;
+THAW_API THAW_MUST_USE thaw_status thaw_predictor_open(thaw_predictor **out, const char *path,
+                                                       const thaw_run_options *options);
+THAW_API void thaw_predictor_close(thaw_predictor *predictor);
+
+/* Answer for n JPEG or PNG files, in their order. A file that cannot be read is an answer with
+ * `error`, not a failure. */
+THAW_API THAW_MUST_USE thaw_status thaw_predict(thaw_predictor *predictor, const char *const *files,
+                                                size_t n, thaw_predict_fn *on_file, void *user);
+
 /* What would happen, per phase: groups with rates and counts, steps, what backward leaves out,
  * memory. Text or JSON. */
 THAW_API THAW_MUST_USE thaw_status thaw_plan(char **out, const thaw_recipe *recipe,

@@ -196,13 +196,7 @@ done:
 /* ----------------------------------------------------------------------------------------------
  * looking */
 
-/* What a path given to eval or show is: its weights' folder, and the recipe that lies with it
- * (either may stay NULL). */
-typedef struct place {
-    char *weights, *recipe;
-} place;
-
-static void place_done(place *p)
+void model_place_done(model_place *p)
 {
     thaw__free(p->weights);
     thaw__free(p->recipe);
@@ -214,7 +208,7 @@ static thaw_status keep_path(char **out, const char *path)
     return *out ? THAW_OK : thaw_fail(THAW_E_NOMEM, "out of memory for a path");
 }
 
-static thaw_status find_place(place *p, const char *path)
+thaw_status model_place_find(model_place *p, const char *path)
 {
     run_folder f = RUN_FOLDER_INIT;
     char *best = os_path(path, "best"), *config = os_path(path, "config.json");
@@ -291,13 +285,13 @@ thaw_status thaw_eval(thaw_eval_result *result, const char *path, const thaw_rec
                       const char *split, const thaw_run_options *options)
 {
     thaw_recipe *own = NULL;
-    place p = {0};
+    model_place p = {0};
     job *j = NULL;
     thaw_status status = THAW_OK;
 
     options = options ? options : &no_options;
     if (path)
-        THAW_TRY(find_place(&p, path));
+        THAW_TRY(model_place_find(&p, path));
     if (!recipe && !p.recipe) {
         status = thaw_fail(THAW_E_USAGE, "evaluating '%s' needs a recipe that names the data",
                            path ? path : "");
@@ -310,7 +304,7 @@ thaw_status thaw_eval(thaw_eval_result *result, const char *path, const thaw_rec
 done:
     job_close(j);
     thaw_recipe_destroy(own);
-    place_done(&p);
+    model_place_done(&p);
     return status;
 }
 

@@ -785,4 +785,12 @@ thaw_status diff_view(text *out, bool *differ, const outlook *a, const outlook *
  * with thaw__free. notes: reasons of those that were skipped. */
 thaw_status find_checkpoint(char **out, text *notes, const char *path) THAW_MUST_USE;
 
+/* What a path given to eval or predict is (api.c): its weights' folder or file, and the recipe that
+ * lies with it; either may stay NULL. */
+typedef struct model_place {
+    char *weights, *recipe;
+} model_place;
+thaw_status model_place_find(model_place *p, const char *path) THAW_MUST_USE;
+void model_place_done(model_place *p);
+
 #endif

@@ -1,0 +1,148 @@
+/*
+ * cmd_predict.c - `thaw predict`: what a network says of pictures, given as operands or as a list
+ * on standard input.
+ */
+#include <errno.h>
+#include <math.h>
+#include <string.h>
+
+#include "cli.h"
+
+#define LIST_MOST 64        /* lines answered at a time */
+#define PATH_MOST (1 << 12) /* bytes of a path */
+
+typedef struct answers {
+    bool json;
+    int failed;
+} answers;
+
+static void print_json_string(const char *s)
+{
+    putchar('"');
+    for (const unsigned char *p = (const unsigned char *)s; *p; p++)
+        if (*p == '"' || *p == '\\')
+            printf("\\%c", *p);
+        else if (*p < 0x20)
+            printf("\\u%04x", *p);
+        else
+            putchar(*p);
+    putchar('"');
+}
+
+static void print_json_answer(const thaw_prediction *p)
+{
+    fputs("{\"file\": ", stdout);
+    print_json_string(p->file);
+    if (p->error) {
+        fputs(", \"error\": ", stdout);
+        print_json_string(p->error);
+    } else if (p->n_top == 0) {
+        if (isfinite(p->value))
+            printf(", \"value\": %.9g", p->value);
+        else
+            fputs(", \"value\": null", stdout);
+    } else {
+        fputs(", \"top\": [", stdout);
+        for (int i = 0; i < p->n_top; i++) {
+            printf("%s{\"class\": %d, ", i ? ", " : "", p->top[i].number);
+            if (p->top[i].name) {
+                fputs("\"name\": ", stdout);
+                print_json_string(p->top[i].name);
+                fputs(", ", stdout);
+            }
+            printf("\"probability\": %.6f}", p->top[i].probability);
+        }
+        putchar(']');
+    }
+    fputs("}\n", stdout);
+}
+
+/* file, tab, class, tab, probability: for eyes and for cut(1). */
+static void print_answer(const thaw_prediction *p)
+{
+    if (p->n_top == 0)
+        printf("%s\t%.6g\n", p->file, p->value);
+    else if (p->top[0].name)
+        printf("%s\t%s\t%.2f%%\n", p->file, p->top[0].name, 100 * p->top[0].probability);
+    else
+        printf("%s\t%d\t%.2f%%\n", p->file, p->top[0].number, 100 * p->top[0].probability);
+}
+
+static bool on_file(void *user, const thaw_prediction *p)
+{
+    answers *const a = user;
+
+    a->failed += p->error != NULL;
+    if (a->json)
+        print_json_answer(p);
+    else if (p->error)
+        cli_error("%s", p->error);
+    else
+        print_answer(p);
+    return !ferror(stdout);
+}
+
+/* One path a line; the file ends with the stream. Returns the number of lines, -1: one is too long.
+ */
+static int read_list(char line[LIST_MOST][PATH_MOST], const char *file[LIST_MOST])
+{
+    int n = 0;
+
+    while (n < LIST_MOST && fgets(line[n], PATH_MOST, stdin)) {
+        const size_t length = strcspn(line[n], "\n");
+
+        if (length == PATH_MOST - 1)
+            return -1;
+        line[n][length] = '\0';
+        file[n] = line[n];
+        if (length > 0)
+            n++;
+    }
+    return n;
+}
+
+static thaw_status predict_list(thaw_predictor *p, answers *a, bool *too_long)
+{
+    static char line[LIST_MOST][PATH_MOST];
+    const char *file[LIST_MOST];
+    thaw_status status = THAW_OK;
+
+    while (status == THAW_OK) {
+        const int n = read_list(line, file);
+
+        *too_long = n < 0;
+        if (n <= 0)
+            break;
+        status = thaw_predict(p, file, (size_t)n, on_file, a);
+        (void)fflush(stdout);
+    }
+    return status;
+}
+
+int cmd_predict(const cli_args *args)
+{
+    const thaw_run_options options = cli_run_options(args);
+    const bool list = args->n_operands == 1 || strcmp(args->operand[1], "-") == 0;
+    answers a = {.json = args->json};
+    thaw_predictor *p = NULL;
+    bool too_long = false;
+    thaw_status status = thaw_predictor_open(&p, args->operand[0], &options);
+
+    if (status == THAW_OK)
+        status =
+            list ? predict_list(p, &a, &too_long)
+                 : thaw_predict(p, &args->operand[1], (size_t)args->n_operands - 1, on_file, &a);
+    thaw_predictor_close(p);
+    if (status != THAW_OK)
+        return cli_report(status);
+    if (fflush(stdout) != 0) {
+        cli_error("standard output cannot be written: %s", strerror(errno));
+        return thaw_exit_code(THAW_E_IO);
+    }
+    if (too_long) {
+        cli_error("a line of the list has %d bytes or more: one path a line is expected",
+                  PATH_MOST - 1);
+        return thaw_exit_code(THAW_E_USAGE);
+    }
+    return a.failed > 0 ? thaw_exit_code(THAW_E_DATA) : 0;
+}
