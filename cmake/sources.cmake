@@ -342,6 +342,7 @@ set(THAW_SCRIPT_TESTS
     cli/examples
     cli/help
     cli/pictures
+    cli/predict
     cli/resume
     cli/train)
 

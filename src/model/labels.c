@@ -6,6 +6,7 @@
 
 #include <jansson.h>
 #include <stdio.h>
+#include <string.h>
 
 static const char *name_of(char buffer[32], const model_config *c, int64_t i)
 {
@@ -66,9 +67,12 @@ thaw_status model_labels_parse(model_config *c, const char *json, size_t size, c
 {
     json_t *root = NULL;
     const json_t *names;
+    const char *problem;
     thaw_status status = THAW_OK;
 
     THAW_CHECK(json_parse(&root, json, size, file));
+    problem = json_string_value(json_object_get(root, "problem_type"));
+    c->regression = problem && strcmp(problem, "regression") == 0;
     names = json_object_get(root, "id2label");
     if (json_is_object(names) && json_object_size(names) > 0 &&
         json_object_size(names) <= (size_t)c->n_classes)

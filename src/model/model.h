@@ -85,7 +85,8 @@ thaw_status model_config_parse(model_config *out, const char *json, size_t size,
 void model_config_print(text *out, const model_config *config);
 
 /* labels.c: names of classes, which model_config_parse leaves out. Those of the file go into a
- * region; without any, or with more than n_classes, *c stays. */
+ * region; without any, or with more than n_classes, the names stay as they are. Says too whether
+ * the outputs are numbers. */
 thaw_status model_labels_parse(model_config *c, const char *json, size_t size, const char *file,
                                thaw_region *region) THAW_MUST_USE;
 void model_labels_print(text *out, const model_config *config);

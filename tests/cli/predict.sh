@@ -1,0 +1,69 @@
+#!/bin/sh
+# predict.sh ROOT BUILD - what a trained network says of files: the same as its evaluation, whatever
+# way the files are named; files that cannot be read; numbers instead of classes.
+. "$(dirname "$0")/lib.sh"
+from=$root/tests/data/pictures
+
+i=0
+mkdir -p data/cat data/dog
+for file in rgb.png colour.jpg grey.jpg alpha.png progressive.jpg; do
+    cp "$from/$file" "data/cat/$i-$file"
+    cp "$from/resize_hard.png" "data/dog/$i.png"
+    i=$((i + 1))
+done
+cat >pictures.toml <<END
+[model]
+arch = "resnet18"
+widths = [8, 8, 16, 16]
+blocks = [1, 1, 1, 1]
+[data]
+format = "folder"
+train = "data"
+image_size = 24
+batch = 5
+[optimizer]
+name = "adam"
+lr = 1e-3
+[[phase]]
+epochs = 2
+END
+
+expect 0 "" "$thaw" train pictures.toml --run run
+expect 0 "train: 10 images" "$thaw" eval run --split train
+share=$(sed -n 's/.*accuracy \([0-9]*\)\..*/\1/p' out)
+expect 0 "" "$thaw" predict run data/cat/* data/dog/*
+cp out plain
+[ "$(wc -l <plain)" -eq 10 ] || fail "not an answer for each file"
+right=$(grep -c -e 'data/\(cat\)/.*	\1	' -e 'data/\(dog\)/.*	\1	' plain)
+[ "$right" -eq $((share / 10)) ] || fail "$right of 10 right, but the evaluation had $share%"
+
+# The network's folder alone knows as much; names from standard input are as good as operands.
+expect 0 "" "$thaw" predict run/checkpoints/step-* data/cat/* data/dog/*
+same out plain
+printf '%s\n' data/cat/* data/dog/* >list
+expect 0 "" sh -c "'$thaw' predict run - <list"
+same out plain
+expect 0 "" "$thaw" predict run --threads 1 data/cat/* data/dog/*
+same out plain
+
+# A bad file spoils its own answer alone.
+echo "no picture" >text.jpg
+expect 65 "'text.jpg' is no picture" "$thaw" predict run text.jpg data/cat/0-rgb.png
+has out "data/cat/0-rgb.png"
+expect 65 "" "$thaw" predict run --json text.jpg data/cat/0-rgb.png
+has out '"error": '
+has out '"name": "cat", "probability": 0.'
+expect 66 "absent" "$thaw" predict absent text.jpg
+
+# Numbers.
+{
+    echo file,value
+    for file in data/*/*; do
+        echo "$file,${#file}.5"
+    done
+} >list.csv
+sed -e 's/"folder"/"csv"\ntarget = "number"/; s/"data"/"list.csv"/' pictures.toml >numbers.toml
+expect 0 "" "$thaw" train numbers.toml --run numbers
+expect 0 "data/cat/0-rgb.png	" "$thaw" predict numbers data/cat/0-rgb.png
+expect 0 '"value": ' "$thaw" predict numbers data/cat/0-rgb.png --json
+finish
