@@ -216,6 +216,8 @@ static void print_vit(text *out, const model_config *c)
 
     for (size_t i = 0; i < THAW_COUNT(size); i++)
         text_addf(out, "  \"%s\": %lld,\n", size[i].key, (long long)size[i].value);
+    if (!c->naming[0]) /* the class there that finds these names */
+        text_add(out, "  \"architectures\": [\"ViTForImageClassification\"],\n");
     text_add(out, "  \"qkv_bias\": true,\n  \"layer_norm_eps\": ");
     text_add_json_double(out, c->vit.eps);
     text_addf(out, ",\n  \"hidden_act\": \"%s\",\n",
