@@ -139,11 +139,10 @@ static bool folds(const plan_step *step)
     return step->op == OP_CONV2D && has_post(step, OP_BATCH_NORM_INFER);
 }
 
-/* The forward kernel does the posts, and a folded norm gives it a bias. */
+/* What only the forward kernel does: an activation; and a folded norm gives it a bias. */
 static void fill_posts(dnn_problem *p, const plan_step *step)
 {
     p->bias |= folds(step);
-    p->adds = has_post(step, OP_ADD);
     p->activation = has_post(step, OP_RELU)    ? DNN_RELU
                     : has_post(step, OP_RELU6) ? DNN_RELU6
                                                : DNN_LINEAR;
@@ -169,6 +168,7 @@ static bool problem_of(dnn_problem *p, fast_pixels *pixels, const exec_call *c,
                                             : 0;
     if (role == DNN_FORWARD)
         fill_posts(p, step);
+    p->adds = has_post(step, OP_ADD);
     if (step->op == OP_LINEAR) {
         const int64_t channels = weight->shape->dim[1];
 
@@ -179,7 +179,7 @@ static bool problem_of(dnn_problem *p, fast_pixels *pixels, const exec_call *c,
     if (is_product(p)) {
         const dnn_problem whole = *p;
 
-        *p = (dnn_problem){.role = role};
+        *p = (dnn_problem){.role = role, .adds = whole.adds};
         fill_linear(p, whole.batch * whole.out_height * whole.out_width, whole.channels,
                     whole.kernels);
         p->linear = role == DNN_BACKWARD_WEIGHT ? DNN_PRODUCT : DNN_LAYER;
@@ -560,8 +560,7 @@ static thaw_status run_dense(exec_session *s, int i)
                        .accumulate = adds_to(s, step, 1)};
     if (mine->packing)
         THAW_CHECK(packing_weight(&o.weight, &o.bias, s->exec, mine->packing, c.scratch));
-    if (step->wrt == 0)
-        place_addend(s, i, o.dst);
+    place_addend(s, i, step->wrt == 0 ? o.dst : o.d_src);
     for (int role = 0; role < 3; role++)
         if (mine->kernels.role[role])
             THAW_CHECK(run_role(s, &mine->kernels, role, &o));

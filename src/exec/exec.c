@@ -239,20 +239,27 @@ void exec_step_call(exec_call *c, const exec_session *s, int i)
     }
 }
 
-/* The result so far, or its gradient: of the shape of what the whole step makes, or takes. */
-static int chain_slot(const plan_step *step)
+/* Backward, posts are gradients but for sums of these. */
+static bool is_gradient(const plan_step *step, const plan_post *post)
 {
-    return step->wrt == 0 ? step->out[0] : step->in[0];
+    return step->wrt != 0 && post->op != OP_ADD;
+}
+
+/* The result so far, or its gradient: of the shape of what the whole step makes, or takes. */
+static int chain_slot(const plan_step *step, const plan_post *post)
+{
+    return is_gradient(step, post) ? step->in[0] : step->out[0];
 }
 
 void exec_post_shapes(exec_call *c, const plan *p, const plan_step *step, int k)
 {
     const plan_post *const post = &step->post[k];
-    const int n_in = post->n_in - (step->wrt == 0 ? 0 : 1), chain = chain_slot(step);
+    const bool gradient = is_gradient(step, post);
+    const int n_in = post->n_in - (gradient ? 1 : 0), chain = chain_slot(step, post);
 
-    *c = (exec_call){.attrs = &post->attrs, .wrt = step->wrt == 0 ? 0 : OP_IN(post->chain)};
+    *c = (exec_call){.attrs = &post->attrs, .wrt = gradient ? OP_IN(post->chain) : 0};
     set_operands(c->in, OP_MAX_INPUTS, p, post->in, n_in);
-    if (step->wrt == 0) {
+    if (!gradient) {
         set_operands(&c->in[post->chain], 1, p, &chain, 1);
         set_operands(c->out, 1, p, &chain, 1);
         return;
@@ -266,13 +273,13 @@ void exec_post_call(exec_call *c, const exec_session *s, int i, int k)
 {
     const plan_step *const step = &s->plan->step[i];
     const plan_post *const post = &step->post[k];
-    const int n_in = post->n_in - (step->wrt == 0 ? 0 : 1);
+    const int n_in = post->n_in - (is_gradient(step, post) ? 1 : 0);
 
     exec_post_shapes(c, s->plan, step, k);
     c->seed = s->args ? s->args->seed : 0;
     c->epoch = s->args ? s->args->epoch : 0;
     set_data(c->in, s, post->in, n_in);
-    if (step->wrt != 0)
+    if (is_gradient(step, post))
         set_data(c->out, s, &post->in[n_in], 1);
 }
 

@@ -50,6 +50,12 @@ static size_t chain_bytes(const plan *p, const plan_step *step)
     return align_up(p->slot[step->wrt ? step->in[0] : step->out[0]].bytes);
 }
 
+/* A gradient that is to be added to another is made aside, too. */
+static size_t sum_bytes(const plan *p, const plan_step *step)
+{
+    return step->wrt && exec_step_sums(step) ? align_up(p->slot[step->out[0]].bytes) : 0;
+}
+
 static size_t kernel_bytes(const plan *p, op_kind op, const exec_call *c)
 {
     const ref_kernel *const kernel =
@@ -61,7 +67,7 @@ static size_t kernel_bytes(const plan *p, op_kind op, const exec_call *c)
 /* Gradients to be added first, then the result of posts, then what the kernels want. */
 static size_t ref_scratch(const exec *e, const plan *p, const plan_step *step)
 {
-    size_t bytes = chain_bytes(p, step), most;
+    size_t bytes = chain_bytes(p, step) + sum_bytes(p, step), most;
     exec_call c;
 
     (void)e;
@@ -108,27 +114,60 @@ static void run_posts(const exec_session *s, int i, void *from, void *out, void 
 }
 
 /* Backward: the gradient that the step's own op takes, from the one that comes in. */
-static void run_posts_backward(const exec_session *s, int i, const exec_operand *d, void *to,
-                               void *scratch)
+static void *run_posts_backward(const exec_session *s, int i, const exec_operand *d, void *to,
+                                void *scratch)
 {
     const plan_step *const step = &s->plan->step[i];
+
+    const void *from = d->data;
 
     for (int k = step->n_post; k-- > 0;) {
         exec_call c;
 
+        if (step->post[k].op == OP_ADD)
+            continue;
         exec_post_call(&c, s, i, k);
         c.scratch = scratch;
-        c.d_out[0].data = k == step->n_post - 1 ? d->data : to;
+        c.d_out[0].data = (void *)(uintptr_t)from;
+        from = to;
         c.d_in[step->post[k].chain].data = to;
         post_kernel(s->plan, &step->post[k])->backward(&c);
     }
+    return (void *)(uintptr_t)from;
+}
+
+/* The sum of the gradient that was made and the one that was there. */
+static void run_sum(const exec_session *s, int i, void *made, void *out)
+{
+    const plan_step *const step = &s->plan->step[i];
+    const int k = step->n_post - 1;
+    exec_call c;
+
+    exec_post_call(&c, s, i, k);
+    c.in[step->post[k].chain].data = made;
+    c.out[0].data = out;
+    post_kernel(s->plan, &step->post[k])->forward(&c);
+}
+
+static void run_backward(const exec_session *s, int i, exec_call *c, char *aside, bool sums)
+{
+    const plan_step *const step = &s->plan->step[i];
+    void *const out = c->d_in[0].data;
+    char *const made = aside + chain_bytes(s->plan, step);
+
+    c->d_out[0].data = run_posts_backward(s, i, &c->d_out[0], aside, c->scratch);
+    if (sums)
+        c->d_in[0].data = made;
+    kernel_of(s->plan, step)->backward(c);
+    if (sums)
+        run_sum(s, i, made, out);
 }
 
 static thaw_status ref_run(exec_session *s, int i)
 {
     const plan_step *const step = &s->plan->step[i];
     const ref_kernel *const kernel = kernel_of(s->plan, step);
-    const size_t aside = chain_bytes(s->plan, step);
+    const size_t aside = chain_bytes(s->plan, step) + sum_bytes(s->plan, step);
     char *scratch = exec_step_scratch(s, i), *chain;
     exec_operand *made;
     exec_call c;
@@ -144,11 +183,9 @@ static thaw_status ref_run(exec_session *s, int i)
     chain = scratch;
     c.scratch = scratch ? scratch + aside : NULL;
 
-    if (step->wrt) {
-        if (step->n_post > 0) {
-            run_posts_backward(s, i, &c.d_out[0], chain, c.scratch);
-            c.d_out[0].data = chain;
-        }
+    if (step->wrt && step->n_post > 0) {
+        run_backward(s, i, &c, chain, exec_step_sums(step));
+    } else if (step->wrt) {
         kernel->backward(&c);
     } else {
         void *const out = c.out[0].data;

@@ -24,9 +24,13 @@ static const struct {
     [OP_RELU6] = {0, 4},
 };
 
-/* Ops whose gradient may be the first thing that the gradient of an op does. */
-static bool may_precede_backward(op_kind own, op_kind post)
+/* Ops whose gradient may be the first thing that the gradient of an op does; or a sum, the last. */
+static bool may_join_backward(op_kind own, op_kind before, op_kind post)
 {
+    if (own == OP_CONV2D && post == OP_ADD)
+        return before == own || before == OP_BATCH_NORM_INFER;
+    if (own != before)
+        return false;
     if (own == OP_CONV2D)
         return post == OP_BATCH_NORM_INFER;
     return (own == OP_BATCH_NORM_TRAIN || own == OP_BATCH_NORM_INFER) &&
@@ -38,7 +42,7 @@ bool thaw__plan_may_post(op_kind own, op_kind before, op_kind post, bool backwar
     const int rank = own == before ? rank_table[own].own : rank_table[before].post;
 
     if (backward)
-        return own == before && may_precede_backward(own, post);
+        return may_join_backward(own, before, post);
     return rank > 0 && rank_table[post].post > rank;
 }
 
@@ -195,6 +199,40 @@ static void fuse_backward(fusing *f, int own)
     b->head[post] = own;
 }
 
+/* A window of one pixel that sees all of them: its gradient is a product of matrices, whose kernels
+ * can add to what is there. */
+static bool is_product(const graph *g, const graph_node *node)
+{
+    const op_attrs *a = &node->attrs;
+    const shape *weight;
+
+    if (node->op != OP_CONV2D || node->wrt != OP_IN(0))
+        return false;
+    weight = &g->value[g->node[node->forward].in[1]].shape;
+    return weight->dim[2] == 1 && weight->dim[3] == 1 && a->conv.groups == 1 &&
+           a->conv.stride[0] == 1 && a->conv.stride[1] == 1 && a->conv.pad[0] == 0 &&
+           a->conv.pad[1] == 0;
+}
+
+/* The sum of what several uses of a value send back begins with what is there already. */
+static void fuse_sum(fusing *f, int own)
+{
+    plan_build *b = f->b;
+    const graph *g = b->g;
+    const value_id made = g->node[own].out[0];
+    const int sum = made == NO_VALUE ? -1 : only_reader(f, made);
+    int last = own;
+
+    if (!b->request->fuse || sum < own || g->node[sum].op != OP_ADD || g->node[sum].wrt ||
+        !is_product(g, &g->node[own]) || !is_ready(b, g->node[sum].in[0], own) ||
+        g->node[sum].in[1] != made)
+        return;
+    while (b->next[last] >= 0)
+        last = b->next[last];
+    b->next[last] = sum;
+    b->head[sum] = own;
+}
+
 thaw_status thaw__plan_fuse(plan_build *b)
 {
     const graph *g = b->g;
@@ -214,8 +252,10 @@ thaw_status thaw__plan_fuse(plan_build *b)
             continue;
         if (k < (size_t)g->n_forward)
             fuse_forward(&f, (int)k);
-        else if (g->node[k].wrt)
+        else if (g->node[k].wrt) {
             fuse_backward(&f, (int)k);
+            fuse_sum(&f, (int)k);
+        }
     }
     return THAW_OK;
 }

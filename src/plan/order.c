@@ -122,13 +122,14 @@ static thaw_status fill_posts(plan_build *b, plan_step *step, plan_post *post, i
         *post = (plan_post){.op = forward->op,
                             .module = forward->module,
                             .attrs = forward->attrs,
-                            .n_in = forward->n_in + (step->wrt ? 1 : 0),
+                            .n_in = forward->n_in + (g->node[at].wrt ? 1 : 0),
                             .in = in};
         post->name = region_strdup(b->plan->region, forward->name);
         if (!post->name)
             return out_of_memory("the names");
-        THAW_CHECK(step->wrt ? fill_backward_post(post, in, b, (size_t)at)
-                             : fill_forward_post(post, in, b, (size_t)at, before));
+        THAW_CHECK(g->node[at].wrt ? fill_backward_post(post, in, b, (size_t)at)
+                                   : fill_forward_post(post, in, b, (size_t)at,
+                                                       g->node[k].wrt ? (int)k : before));
         in += post->n_in;
         step->flops += graph_node_flops(g, &g->node[at]);
     }
@@ -156,12 +157,26 @@ static int count_post_reads(const plan_build *b, size_t k, int *n_post)
     return n;
 }
 
-/* The last post of node k, or the node itself. */
+/* The last post of node k that is of its direction, or the node itself. */
 static const graph_node *last_node(const plan_build *b, size_t k)
 {
-    while (b->next[k] >= 0)
+    const bool backward = b->g->node[k].wrt != 0;
+
+    while (b->next[k] >= 0 && (b->g->node[b->next[k]].wrt != 0) == backward)
         k = (size_t)b->next[k];
     return &b->g->node[k];
+}
+
+/* The last post of all: backward it may be a sum of gradients. */
+static const graph_node *end_node(const plan_build *b, size_t k)
+{
+    const graph_node *node = &b->g->node[k];
+    const graph_node *end = node;
+
+    for (int at = b->next[k]; at >= 0; at = b->next[at])
+        if (!b->g->node[at].wrt)
+            end = &b->g->node[at];
+    return end;
 }
 
 /* What the step of node k reads and makes. With posts, the last of them makes its first output, or
@@ -174,7 +189,7 @@ static thaw_status fill_slots(plan_build *b, plan_step *step, int *in, int *out,
     for (int i = 0; i < node->n_in; i++)
         THAW_CHECK(slot_for(&in[i], b, node->wrt && i == 0 ? last->in[0] : node->in[i], s));
     for (int j = 0; j < node->n_out; j++)
-        THAW_CHECK(slot_for(&out[j], b, !node->wrt && j == 0 ? last->out[0] : node->out[j], s));
+        THAW_CHECK(slot_for(&out[j], b, j == 0 ? end_node(b, k)->out[0] : node->out[j], s));
     step->in = in;
     step->out = out;
     return THAW_OK;

@@ -61,6 +61,9 @@ typedef struct plan_slot {
  *   batch_norm_train, batch_norm_infer        add; then relu or relu6
  *   add                relu or relu6
  *   backward           conv2d: d src with batch_norm_infer; norms with relu or relu6
+ *
+ * The last post of a conv2d: d src may be an add, too: the sum with what another use of the input
+ * sent back, over whose memory it may lie.
  */
 typedef enum plan_section { SECTION_ONCE, SECTION_STEP, SECTION_UPDATE } plan_section;
 

@@ -100,13 +100,19 @@ static int chain_slot(const plan_step *step)
     return step->out[0];
 }
 
+/* Of a backward step's posts, sums alone are no gradients. */
+static bool is_gradient(const plan_step *step, const plan_post *post)
+{
+    return step->wrt != 0 && post->op != OP_ADD;
+}
+
 static thaw_status check_post_lists(const verify_call *c, int s)
 {
     const plan_step *step = &c->p->step[s];
     int n = step->n_in;
     op_kind before = step->op;
 
-    if (step->n_post < 0 || step->n_post > PLAN_MAX_POSTS || (step->wrt && step->n_post > 1))
+    if (step->n_post < 0 || step->n_post > PLAN_MAX_POSTS)
         return bad_step(c, s, "too many posts");
     for (int k = 0; k < step->n_post; k++) {
         const plan_post *post = &step->post[k];
@@ -115,7 +121,7 @@ static thaw_status check_post_lists(const verify_call *c, int s)
             !thaw__plan_may_post(step->op, before, post->op, step->wrt != 0))
             return bad_step(c, s, "a post that may not stand there");
         if (post->n_in < op_table[post->op].least_inputs || post->chain < 0 ||
-            post->n_in > op_table[post->op].most_inputs + (step->wrt ? 1 : 0) ||
+            post->n_in > op_table[post->op].most_inputs + (is_gradient(step, post) ? 1 : 0) ||
             post->chain >= post->n_in || post->in != step->in + n)
             return bad_step(c, s, "a post with another list of inputs than its op has");
         n += post->n_in;
@@ -270,6 +276,24 @@ static thaw_status check_reads(const verify_call *c, int s, const plan_step *for
     return THAW_OK;
 }
 
+static bool same_tensor(const plan *p, int a, int b)
+{
+    return p->slot[a].dtype == p->slot[b].dtype &&
+           shape_equal(&p->slot[a].shape, &p->slot[b].shape);
+}
+
+/* A sum of gradients: both of one shape. */
+static thaw_status check_backward_sum(const verify_call *c, int s, const plan_post *post)
+{
+    const plan_step *step = &c->p->step[s];
+    const int other = post->in[1 - post->chain];
+
+    if (step->wrt != OP_IN(0) || step->out[0] < 0 || other < 0 ||
+        !same_tensor(c->p, other, step->out[0]))
+        return bad_step(c, s, "its sum is of two shapes");
+    return THAW_OK;
+}
+
 /* The post of a backward step is the one behind its own part of the forward step, and reads what
  * its gradient does. */
 static thaw_status check_backward_post(const verify_call *c, int s, const plan_step *forward)
@@ -279,7 +303,9 @@ static thaw_status check_backward_post(const verify_call *c, int s, const plan_s
     step_part part;
     uint32_t reads;
 
-    if (step->n_post == 0)
+    if (step->n_post > 0 && step->post[step->n_post - 1].op == OP_ADD)
+        THAW_CHECK(check_backward_sum(c, s, &step->post[step->n_post - 1]));
+    if (step->n_post == 0 || post->op == OP_ADD)
         return THAW_OK;
     if (step->part + 1 > forward->n_post || (step->op == OP_CONV2D && step->wrt != OP_IN(0)))
         return bad_step(c, s, "its post is not in the forward step");
@@ -295,12 +321,6 @@ static thaw_status check_backward_post(const verify_call *c, int s, const plan_s
                      (reads & OP_OUT(0)) != 0))
         return bad_step(c, s, "its post reads another output than forward");
     return THAW_OK;
-}
-
-static bool same_tensor(const plan *p, int a, int b)
-{
-    return p->slot[a].dtype == p->slot[b].dtype &&
-           shape_equal(&p->slot[a].shape, &p->slot[b].shape);
 }
 
 /* Gradients are made where wanted, and all gradients have the shapes of what they belong to. */

@@ -147,7 +147,7 @@ static const struct {
 /* The other operand of a sum among the posts; it must not be what the step itself reads. */
 static bool is_addend(const plan_step *step, int in)
 {
-    if (step->wrt || in < step->n_in)
+    if (in < step->n_in)
         return false;
     for (int i = 0; i < step->n_in; i++)
         if (step->in[i] == step->in[in])

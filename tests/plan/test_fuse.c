@@ -227,6 +227,41 @@ static void what_is_seen_stays(void **state)
     setup_done(&s);
 }
 
+/* A block's input gets gradients from the shortcut and from the first convolution: the second is
+ * added over the first, where a product of matrices makes it. */
+static void gradients_are_summed_in_place(void **state)
+{
+    static const int64_t kernel[] = {1, 3, 1};
+    net n = net_create(DTYPE_F32);
+    value_id x = net_conv(&n, "conv1", net_image(&n, 8, 3), 8, 3, 1);
+    setup s;
+    plan *p;
+    int step;
+
+    (void)state;
+    x = net_map(&n, OP_RELU, "relu", x);
+    x = net_block(&n, "block", x, 3, (int64_t[]){4, 4, 8}, kernel, 1);
+    setup_init(&s, n, net_head(&n, x, 5));
+    s.request.fold = s.request.fuse = true;
+    p = setup_compile(&s);
+    CHECK_STR(posts_of(p, "block.conv1", OP_CONV2D, OP_IN(0)), "conv2d+add");
+    step = find_step(p, "block.conv1", OP_CONV2D, OP_IN(0));
+    CHECK(thaw__plan_shared_input(p, step, 0) >= p->step[step].n_in);
+    plan_destroy(p);
+    /* With a norm at rest between, both. */
+    memset(s.mode, 0, sizeof s.mode);
+    for (int i = 1; i < 4; i++)
+        s.trainable[i] = false;
+    p = setup_compile(&s);
+    CHECK_STR(posts_of(p, "block.conv1", OP_CONV2D, OP_IN(0)), "conv2d+batch_norm_infer+add");
+    plan_destroy(p);
+    s.request.fuse = false;
+    p = setup_compile(&s);
+    CHECK_STR(posts_of(p, "block.conv1", OP_CONV2D, OP_IN(0)), "conv2d+batch_norm_infer");
+    plan_destroy(p);
+    setup_done(&s);
+}
+
 /* plan_verify sees a fold of what learns, and posts in another order. */
 static void verify_sees_wrong_posts(void **state)
 {
@@ -266,6 +301,7 @@ int main(void)
         cmocka_unit_test(who_learns_is_not_folded),
         cmocka_unit_test(an_output_lies_over_the_addend),
         cmocka_unit_test(what_is_seen_stays),
+        cmocka_unit_test(gradients_are_summed_in_place),
         cmocka_unit_test(verify_sees_wrong_posts),
     };
 
