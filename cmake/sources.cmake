@@ -125,6 +125,7 @@ set(THAW_REST_SOURCES
     src/train/edit.c
     src/train/evaluate.c
     src/train/events.c
+    src/train/history.c
     src/train/init.c
     src/train/job.c
     src/train/matching.c
@@ -135,6 +136,7 @@ set(THAW_REST_SOURCES
     src/train/planview.c
     src/train/predict.c
     src/train/preprocess.c
+    src/train/provenance.c
     src/train/recipe.c
     src/train/recipe_check.c
     src/train/recipe_help.c
@@ -307,6 +309,7 @@ set(THAW_UNIT_TESTS
     train/test_edit
     train/test_evaluate
     train/test_events
+    train/test_history
     train/test_init
     train/test_job
     train/test_kills
@@ -317,6 +320,7 @@ set(THAW_UNIT_TESTS
     train/test_plans
     train/test_planview
     train/test_preprocess
+    train/test_provenance
     train/test_recipe
     train/test_recipe_check
     train/test_report

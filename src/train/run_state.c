@@ -18,12 +18,17 @@
 enum number_type { NUMBER_INT, NUMBER_INT64, NUMBER_DOUBLE };
 #define ROW(type, member)                                                                          \
     {                                                                                              \
-#member, type, offsetof(run_state, member)                                                 \
+#member, type, offsetof(run_state, member), false                                          \
+    }
+#define LATER_ROW(type, member)                                                                    \
+    {                                                                                              \
+#member, type, offsetof(run_state, member), true                                           \
     }
 static const struct number_row {
     const char *name;
     enum number_type type;
     size_t offset;
+    bool later; /* not in files of the first version: stays what it is without a value */
 } number_table[] = {
     ROW(NUMBER_INT64, iteration),
     ROW(NUMBER_INT64, epoch),
@@ -45,6 +50,10 @@ static const struct number_row {
     ROW(NUMBER_INT64, events_bytes),
     ROW(NUMBER_DOUBLE, last_loss),
     ROW(NUMBER_DOUBLE, last_metric),
+    LATER_ROW(NUMBER_DOUBLE, epoch_loss),
+    LATER_ROW(NUMBER_INT64, epoch_images),
+    LATER_ROW(NUMBER_INT, epoch_updates),
+    LATER_ROW(NUMBER_INT, epoch_skipped),
 };
 
 /* ----------------------------------------------------------------------------------------------
@@ -130,6 +139,8 @@ static thaw_status parse_number(run_state *s, const json_t *progress, const stru
     const json_t *v = json_object_get(progress, row->name);
     char *at = (char *)s + row->offset;
 
+    if (!v && row->later)
+        return THAW_OK;
     if (row->type == NUMBER_DOUBLE) {
         const double real = json_is_null(v) ? NAN : json_number_value(v);
 
@@ -337,6 +348,8 @@ thaw_status state_load(trainer *t, const char *checkpoint)
     THAW_TRY(take_up_settings(t));
     THAW_TRY(load_moments(t, json_object_get(root, "own_updates"), checkpoint));
     THAW_TRY(phase_best_load(t, checkpoint));
+    THAW_TRY(rows_read(&t->history, checkpoint, HISTORY_NAME));
+    THAW_TRY(rows_read(&t->provenance, checkpoint, PROVENANCE_NAME));
     THAW_TRY(loader_seek(t->loader, t->state.epoch, t->state.index));
     t->saved_iteration = t->evaluated_iteration = t->state.iteration;
 done:

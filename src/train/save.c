@@ -47,8 +47,8 @@ struct saver {
     room weights, moments, phase_best;
     thaw_region *names; /* of the moments */
     bool with_parked, with_phase_best;
-    text state, config, metadata; /* metadata: of the best weights */
-    text preprocess;              /* PREPROCESS_NAME; empty: the data are no pictures */
+    text state, config, history, provenance, metadata; /* metadata: of the best weights */
+    text preprocess; /* PREPROCESS_NAME; empty: the data are no pictures */
     ckpt_id *protect;
     int n_protect;
 
@@ -108,6 +108,14 @@ static thaw_status room_hold(room *r, st_source *tensor, int n)
     return THAW_OK;
 }
 
+static void hold_rows(saver *s, const trainer *t)
+{
+    text_done(&s->history);
+    rows_print(&s->history, &t->history);
+    text_done(&s->provenance);
+    rows_print(&s->provenance, &t->provenance);
+}
+
 static thaw_status hold_weights(saver *s, const trainer *t)
 {
     st_source *list = NULL;
@@ -116,6 +124,7 @@ static thaw_status hold_weights(saver *s, const trainer *t)
     s->iteration = t->state.iteration;
     text_done(&s->config);
     model_config_print(&s->config, &t->job->model->config);
+    hold_rows(s, t);
     return room_hold(&s->weights, list, t->job->params->n);
 }
 
@@ -174,10 +183,11 @@ static thaw_status hold_checkpoint(saver *s, const trainer *t)
     THAW_CHECK(hold_moments(s, t));
     THAW_CHECK(hold_phase_best(s, t));
     THAW_CHECK(hold_protected(s, t));
+    hold_rows(s, t);
     s->with_parked = t->job->recipe->save_parked && parked_any(t);
     text_done(&s->state);
     state_print(&s->state, t);
-    if (s->state.failed || s->config.failed)
+    if (s->state.failed || s->config.failed || s->history.failed || s->provenance.failed)
         return thaw_fail(THAW_E_NOMEM, "out of memory for a checkpoint");
     return THAW_OK;
 }
@@ -198,14 +208,16 @@ static ckpt_file tensor_file(const char *name, const room *r, const char *metada
 
 static thaw_status write_checkpoint(saver *s)
 {
-    ckpt_file file[8] = {
+    ckpt_file file[10] = {
         tensor_file("model.safetensors", &s->weights, "{\"format\":\"pt\"}"),
         tensor_file("optimizer.safetensors", &s->moments, NULL),
         text_file("config.json", &s->config),
         text_file("state.json", &s->state),
+        text_file(HISTORY_NAME, &s->history),
+        text_file(PROVENANCE_NAME, &s->provenance),
         {.name = "recipe.toml", .bytes = s->recipe, .size = strlen(s->recipe)},
     };
-    int n = 5;
+    int n = 7;
 
     if (s->preprocess.length > 0)
         file[n++] = text_file(PREPROCESS_NAME, &s->preprocess);
@@ -245,6 +257,9 @@ static thaw_status write_best(saver *s)
     if (s->preprocess.length > 0)
         THAW_CHECK(os_replace_file(s->best_folder, PREPROCESS_NAME, s->preprocess.data,
                                    s->preprocess.length));
+    THAW_CHECK(os_replace_file(s->best_folder, HISTORY_NAME, s->history.data, s->history.length));
+    THAW_CHECK(
+        os_replace_file(s->best_folder, PROVENANCE_NAME, s->provenance.data, s->provenance.length));
     return os_replace_file(s->best_folder, "config.json", s->config.data, s->config.length);
 }
 
@@ -389,7 +404,8 @@ void save_best(trainer *t)
     save_wait(t);
     print_metadata(s, t);
     status = hold_weights(s, t);
-    if (status == THAW_OK && (s->metadata.failed || s->config.failed))
+    if (status == THAW_OK &&
+        (s->metadata.failed || s->config.failed || s->history.failed || s->provenance.failed))
         status = thaw_fail(THAW_E_NOMEM, "out of memory for the best weights");
     want(&s->best, status);
 }
@@ -478,6 +494,8 @@ void saver_destroy(saver *s)
     text_done(&s->config);
     text_done(&s->metadata);
     text_done(&s->preprocess);
+    text_done(&s->history);
+    text_done(&s->provenance);
     thaw__free(s->protect);
     thaw__free(s->checkpoints);
     thaw__free(s->best_folder);

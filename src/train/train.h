@@ -570,6 +570,9 @@ typedef struct run_state {
     int phase_skipped;
     int64_t events_bytes;          /* length of events.jsonl when the checkpoint was made */
     double last_loss, last_metric; /* of the last evaluation */
+    double epoch_loss;             /* sum over the samples of the epoch so far */
+    int64_t epoch_images;
+    int epoch_updates, epoch_skipped;
 } run_state;
 #define RUN_STATE_INIT                                                                             \
     {                                                                                              \
@@ -597,6 +600,7 @@ typedef struct trainer {
     params_snapshot *phase_weights; /* best of a phase that restores them; NULL: none so far */
     int events_fd;                  /* -1: none */
     saver *saver;                   /* NULL: nothing is saved */
+    text history, provenance;       /* rows, see history.c */
     double phase_begun, rate_time, saved_at; /* monotonic seconds */
     double waited;                           /* by loaders that are gone */
     double phase_waited;                     /* `waited` of all loaders when the phase began */
@@ -677,6 +681,25 @@ thaw_status parked_put_away(trainer *t) THAW_MUST_USE;
 thaw_status phase_best_keep(trainer *t) THAW_MUST_USE;
 bool phase_best_restore(trainer *t);
 thaw_status phase_best_load(trainer *t, const char *checkpoint) THAW_MUST_USE;
+
+/*
+ * Lists of JSON objects in files of a checkpoint (history.c), kept as the text between the
+ * brackets. rows_read: an absent file leaves the list as it is.
+ */
+#define HISTORY_NAME    "history.json"
+#define PROVENANCE_NAME "provenance.json"
+void rows_add(text *rows, const char *row);
+void rows_print(text *out, const text *rows);
+thaw_status rows_read(text *rows, const char *checkpoint, const char *name) THAW_MUST_USE;
+
+/* Metrics of every epoch: training loss (mean over the samples of updates that were made), and
+ * evaluations. No times: the same run has the same history, however often it was resumed. */
+void history_add_update(trainer *t, const update *u);
+void history_end_epoch(trainer *t, double lr);
+void history_add_eval(trainer *t, const thaw_event *e);
+
+/* provenance.c: how this process runs, from the present iteration on. */
+void provenance_add(trainer *t);
 
 /* state.json of the present state; taking up a checkpoint. */
 void state_print(text *out, const trainer *t);

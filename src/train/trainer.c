@@ -189,6 +189,7 @@ static void align_epoch(trainer *t)
     if (t->job->recipe->loader.wrap || t->state.index == 0 ||
         phase_of(t, t->effect->phase)->options.unit != THAW_EPOCHS)
         return;
+    history_end_epoch(t, NAN);
     t->state.epoch++;
     t->state.index = 0;
 }
@@ -312,6 +313,7 @@ static thaw_status evaluate_split(trainer *t, const char *split)
         t->state.last_metric = event.metric;
         t->evaluated_iteration = t->state.iteration;
         THAW_CHECK(judge_metric(t, &event));
+        history_add_eval(t, &event);
         if (event.best)
             save_best(t);
     }
@@ -516,6 +518,9 @@ static thaw_status after_update(trainer *t, const update *u)
     measure_rate(t, u);
     tell_step(t, u);
     note_data(t);
+    history_add_update(t, u);
+    if (u->epoch_ended)
+        history_end_epoch(t, u->lr);
     if (t->state.skipped_in_row >= MOST_SKIPPED)
         return fail_numeric(t);
     if (u->epoch_ended && r->eval_every > 0 && t->state.epoch % r->eval_every == 0) {
@@ -596,6 +601,7 @@ thaw_status trainer_run(trainer *t)
 
     if (t->options->run)
         THAW_TRY(saver_create(&t->saver, t));
+    provenance_add(t);
     find_total(t);
     tell_run(t);
     note_data(t);
@@ -652,6 +658,8 @@ void trainer_destroy(trainer *t)
     if (!t)
         return;
     saver_destroy(t->saver);
+    text_done(&t->history);
+    text_done(&t->provenance);
     plans_done(&t->plans);
     loader_destroy(t->loader);
     params_snapshot_destroy(t->undo);

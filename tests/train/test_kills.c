@@ -111,7 +111,7 @@ static void digest_losses(char out[65], const char *run)
 static void same_runs(const char *a, const char *b)
 {
     static const char *const file[] = {LAST "model.safetensors", LAST "optimizer.safetensors",
-                                       "best/model.safetensors"};
+                                       LAST "history.json", "best/model.safetensors"};
     char x[65], y[65];
 
     for (size_t i = 0; i < THAW_COUNT(file); i++)

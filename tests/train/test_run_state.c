@@ -82,6 +82,7 @@ static void same_runs(const char *a, const char *b)
     static const char *const file[] = {"checkpoints/step-000010/model.safetensors",
                                        "checkpoints/step-000010/optimizer.safetensors",
                                        "checkpoints/step-000010/config.json",
+                                       "checkpoints/step-000010/history.json",
                                        "best/model.safetensors"};
     double x[STEPS], y[STEPS];
 
