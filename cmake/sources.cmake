@@ -366,7 +366,8 @@ set(THAW_FUZZERS
     tests/fuzz/fuzz_safetensors.c
     tests/fuzz/fuzz_st_index.c
     tests/fuzz/fuzz_state.c
-    tests/fuzz/fuzz_toml.c)
+    tests/fuzz/fuzz_toml.c
+    tests/fuzz/fuzz_zip.c)
 
 # Programs that compare recorded runs and vectors.
 set(THAW_RUNNERS
