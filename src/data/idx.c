@@ -13,7 +13,7 @@
 #define MOST_RANK    4
 #define TYPE_U8      0x08
 #define MAX_CHANNELS 4
-#define FIRST_ROOM   ((size_t)8 << 20) /* for what is compressed */
+#define FIRST_ROOM   ((size_t)64 << 20) /* for what is compressed: more is taken as it comes */
 
 static const struct {
     const char *noun, *axes;
