@@ -273,8 +273,8 @@ typedef struct pixel_map {
 void pixel_map_init(pixel_map *m, const dataset *d, const loader_options *o);
 void pixel_map_apply(void *dst, const pixel_map *m, const uint8_t *src);
 
-/* png_write.c: an image [height, width, channels of 1 or 3] as a PNG file in base64, for pages; free
- * with thaw__free. THAW_E_LIMIT over 4096 pixels a side. */
+/* png_write.c: an image [height, width, channels of 1 or 3] as a PNG file in base64, for pages;
+ * free with thaw__free. THAW_E_LIMIT over 4096 pixels a side. */
 thaw_status png_base64(char **out, const uint8_t *pixel, int64_t height, int64_t width,
                        int channels) THAW_MUST_USE;
 

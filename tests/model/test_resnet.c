@@ -1,6 +1,6 @@
 /*
- * test_resnet.c - residual networks and MobileNetV2 against torchvision: names, shapes and order of all tensors,
- * and logits for a fixed input. Both records were made by record_torchvision.py.
+ * test_resnet.c - residual networks and MobileNetV2 against torchvision: names, shapes and order of
+ * all tensors, and logits for a fixed input. Both records were made by record_torchvision.py.
  */
 #include "exec/exec.h"
 #include "model/model.h"

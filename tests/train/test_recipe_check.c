@@ -150,7 +150,8 @@ static const struct {
     {"model = { arch = 'mlp' }\n[data]\ntrain = 'x'\n", "[[phase]]\nsteps = 1\n",
      "r.toml:3:1: 'data.train_labels' is missing, and its name cannot be told from 'data.train'"},
     {"model = { arch = 'mlp' }\n[data]\nformat = 'callback'\nflip = true\n", "[[phase]]\nsteps=1\n",
-     "r.toml:4:1: 'data.flip' has no effect with data.format = 'callback', only with 'idx|folder|csv'"},
+     "r.toml:4:1: 'data.flip' has no effect with data.format = 'callback', only with "
+     "'idx|folder|csv'"},
     {"model = { arch = 'mlp' }\n[data]\ntrain = 'images-idx3'\nvalid_first = 3\n",
      "[[phase]]\nsteps = 1\n", "r.toml:4:1: 'data.valid_first' needs 'data.valid'"},
     {"model = { arch = 'mlp', num_classes = 2 }\n[data]\ntrain = 'images-idx3'\n",

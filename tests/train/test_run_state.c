@@ -79,11 +79,10 @@ static void read_history(double loss[STEPS], const char *run)
 
 static void same_runs(const char *a, const char *b)
 {
-    static const char *const file[] = {"checkpoints/step-000010/model.safetensors",
-                                       "checkpoints/step-000010/optimizer.safetensors",
-                                       "checkpoints/step-000010/config.json",
-                                       "checkpoints/step-000010/history.json",
-                                       "best/model.safetensors"};
+    static const char *const file[] = {
+        "checkpoints/step-000010/model.safetensors",
+        "checkpoints/step-000010/optimizer.safetensors", "checkpoints/step-000010/config.json",
+        "checkpoints/step-000010/history.json", "best/model.safetensors"};
     double x[STEPS], y[STEPS];
 
     for (size_t i = 0; i < THAW_COUNT(file); i++)
