@@ -33,13 +33,19 @@ static const char *const consequence[] = {
     [PHASES] = "",
 };
 
-/* key NULL: all of the section. What no row names is refused. */
+/*
+ * key NULL: the rest of the section. A recipe's key without a row is refused, but none should be:
+ * sections of which new keys may be of any kind are told key by key.
+ */
 static const struct {
     const char *section, *key;
     verdict verdict;
 } table[] = {
     {"", "name", FREE},
+    {"", "seed", REFUSED},
+    {"", "phase", PHASES},
     {"model", "path", CONTENT},
+    {"model", NULL, REFUSED},
     {"data", "train", CONTENT},
     {"data", "train_labels", CONTENT},
     {"data", "valid", CONTENT},
@@ -54,22 +60,77 @@ static const struct {
     {"data", "test_per_class", FREE},
     {"data", "prefetch", FREE},
     {"data", "workers", FREE},
+    {"data", "format", REFUSED},
+    {"data", "num_classes", REFUSED},
+    {"data", "classes", REFUSED},
+    {"data", "skip", REFUSED},
+    {"data", "first", REFUSED},
+    {"data", "per_class", REFUSED},
+    {"data", "subset_seed", REFUSED},
+    {"data", "batch", REFUSED},
+    {"data", "shuffle", REFUSED},
+    {"data", "seed", REFUSED},
+    {"data", "wrap", REFUSED},
+    {"data", "mean", REFUSED},
+    {"data", "std", REFUSED},
+    {"data", "channels", REFUSED},
+    {"data", "scale", REFUSED},
+    {"data", "shift", REFUSED},
+    {"data", "flip", REFUSED},
+    {"data", "valid_fraction", REFUSED},
+    {"data", "split_seed", REFUSED},
+    {"data", "target", REFUSED},
+    {"data", "image_size", REFUSED},
+    {"data", "resize", REFUSED},
+    {"data", "crop", REFUSED},
+    {"data", "resize_to", REFUSED},
+    {"data", "random_resized_crop", REFUSED},
+    {"data", "colour_jitter", REFUSED},
+    {"data", "broken", REFUSED},
+    {"data", "max_pixels", REFUSED},
+    {"optimizer", NULL, REFUSED},
+    {"schedule", NULL, REFUSED},
+    {"loss", NULL, REFUSED},
     {"train", "executor", BITS},
+    {"train", "sums", BITS},
     {"train", "memory_limit", BITS},
+    {"train", "precision", REFUSED},
+    {"train", "frozen_norm", REFUSED},
     {"train", "eval_every", LATER},
     {"train", "eval_at_start", FREE},
+    {"plan", NULL, BITS},
+    {"cache", "views", REFUSED},
+    {"cache", NULL, FREE},
     {"checkpoint", NULL, FREE},
     {"aliases", NULL, PHASES},
-    {"", "phase", PHASES},
+    {"module_patterns", NULL, REFUSED},
+    {"freeze", NULL, REFUSED},
+    {"freeze_schedule", NULL, REFUSED},
+    {"phase", NULL, PHASES},
+    {"phase.until", NULL, PHASES},
 };
+
+/* THAW_COUNT(table): there is none. */
+static size_t find_row(const char *section, const char *key)
+{
+    size_t i = 0;
+
+    while (i < THAW_COUNT(table) && (strcmp(table[i].section, section) != 0 ||
+                                     (table[i].key && strcmp(table[i].key, key) != 0)))
+        i++;
+    return i;
+}
+
+bool resume_judges(const char *section, const char *key)
+{
+    return find_row(section, key) < THAW_COUNT(table);
+}
 
 static verdict verdict_of(const char *section, const char *key)
 {
-    for (size_t i = 0; i < THAW_COUNT(table); i++)
-        if (strcmp(table[i].section, section) == 0 &&
-            (!table[i].key || strcmp(table[i].key, key) == 0))
-            return table[i].verdict;
-    return REFUSED;
+    const size_t row = find_row(section, key);
+
+    return row < THAW_COUNT(table) ? table[row].verdict : REFUSED;
 }
 
 /* ----------------------------------------------------------------------------------------------

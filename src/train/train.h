@@ -747,6 +747,7 @@ typedef struct resume_findings {
     int n_refused;
     bool no_memory;
 } resume_findings;
+bool resume_judges(const char *section, const char *key); /* the table of verdicts has a row */
 void resume_refuse(resume_findings *f, const char *format, ...) THAW_PRINTF(2, 3);
 void resume_allow(resume_findings *f, const char *format, ...) THAW_PRINTF(2, 3);
 void origin_print(text *out, const trainer *t);

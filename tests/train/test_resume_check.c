@@ -125,6 +125,18 @@ static void test_refused_keys(void **state)
         refused(*state, table[i].set, table[i].words);
 }
 
+static void test_every_key_is_judged(void **state)
+{
+    size_t n;
+    const recipe_key *const key = recipe_keys(&n);
+
+    (void)state;
+    for (size_t i = 0; i < n; i++)
+        CHECK_MSG(resume_judges(key[i].section, key[i].name),
+                  "the table of resume_check.c does not say what a change of '%s%s%s' means",
+                  key[i].section, *key[i].section ? "." : "", key[i].name);
+}
+
 static void test_allowed_keys(void **state)
 {
     static const struct {
@@ -136,6 +148,9 @@ static void test_allowed_keys(void **state)
         {"data.prefetch=false", "'data.prefetch' is false, was true"},
         {"train.eval_every=2", "'train.eval_every' is 2, was 1: this holds from here on"},
         {"train.executor=dnn", "'train.executor' is \"dnn\", was \"ref\": results may differ"},
+        {"train.sums=double", "'train.sums' is \"double\", was \"float\": results may differ"},
+        {"plan.fuse=false", "'plan.fuse' is false, was true: results may differ"},
+        {"train.memory_limit=1GiB", "'train.memory_limit' is \"1GiB\", was not set: results may"},
         {"phase.1.name=z", "'phase.1.name' is \"z\", was not set: nothing that is learned"},
         {"phase.2.steps=9", "phase 2 ends at step 11 instead of 7, and its curve"},
         {"phase.2.steps=3", "phase 2 ends at step 5 instead of 7"},
@@ -334,6 +349,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_same, prepare, clean),
         cmocka_unit_test_setup_teardown(test_refused_keys, prepare, clean),
+        cmocka_unit_test(test_every_key_is_judged),
         cmocka_unit_test_setup_teardown(test_allowed_keys, prepare, clean),
         cmocka_unit_test_setup_teardown(test_phases_come_and_go, prepare, clean),
         cmocka_unit_test_setup_teardown(test_all_are_named, prepare, clean),
