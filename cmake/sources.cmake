@@ -388,6 +388,7 @@ set(THAW_CORE_EXAMPLES
 set(THAW_BENCHES
     bench/bench_control.c
     bench/bench_data.c
+    bench/bench_phases.c
     bench/bench_pictures.c
     bench/bench_resnet.c)
 

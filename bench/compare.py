@@ -1,0 +1,357 @@
+#!/usr/bin/env python3
+"""thaw beside PyTorch: the same networks, images and phases, in turns, on the same processors.
+
+    compare.py [--quick] [--torch-new PYTHON] [--arch A] [--batch N] [--side N] [--threads N]
+               [--repeats N] [--budget SECONDS] [--wait-policy P] [--out FILE]
+
+Each measurement is a process of its own: build/bench_phases or bench/peer_phases.py, which print the
+same lines. Every pair is run once, in turns; then once more each, and so on, while the budget lasts.
+The losses of each pair are compared: who computes something else has not won. Writes a page of tables.
+"""
+import argparse
+import ctypes
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.dirname(HERE)
+BUILD = os.path.join(ROOT, "build")
+PYTHON = "/usr/bin/python3"  # the one that the distribution's PyTorch belongs to
+LOSS_MOST = {"f32": 1e-3, "bf16": 3e-2}  # relative difference of the first losses
+BEGUN = time.monotonic()
+
+
+def options():
+    p = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    p.add_argument("--quick", action="store_true", help="under ten minutes")
+    p.add_argument("--torch-new", metavar="PYTHON", help="a Python with another PyTorch to compare")
+    p.add_argument("--arch", default="resnet50", choices=["resnet18", "resnet50", "resnet101"])
+    p.add_argument("--batch", type=int, default=32)
+    p.add_argument("--side", type=int, default=224)
+    p.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    p.add_argument("--repeats", type=int, default=0)
+    p.add_argument("--budget", type=float, default=0, help="seconds")
+    p.add_argument("--wait-policy", choices=["passive", "active"],
+                   help="of OpenMP's threads, for all; default: the library's own, as users have it")
+    p.add_argument("--out", default=os.path.join(HERE, "results.md"))
+    o = p.parse_args()
+    o.repeats = o.repeats or (3 if o.quick else 5)
+    o.budget = o.budget or (540 if o.quick else 4 * 3600)
+    return o
+
+
+class Variant:
+    """One program in one precision."""
+
+    def __init__(self, name, precision="f32", python=None, **env):
+        self.name, self.precision, self.python, self.env = name, precision, python, env
+
+    def command(self, o, folder, images, phases, batch, threads):
+        cpus = ",".join(map(str, sorted(os.sched_getaffinity(0))[:threads]))
+        program = ([self.python, os.path.join(HERE, "peer_phases.py")] if self.python
+                   else [os.path.join(BUILD, "bench_phases")])
+        sets = [] if self.python or self.precision == "f32" else ["train.precision=" + self.precision]
+        return ["taskset", "-c", cpus] + program + [
+            folder, str(batch), str(o.side), str(threads), str(images)] + phases + sets
+
+
+class Run:
+    """What a process printed: seconds and loss of each step by (phase, epoch, number in the epoch)."""
+
+    def __init__(self, o, variant, folder, images, phases, batch=None, threads=None):
+        batch, threads = batch or o.batch, threads or o.threads
+        env = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"}
+        env.update(variant.env, OMP_NUM_THREADS=str(threads), OPENBLAS_NUM_THREADS=str(threads))
+        if o.wait_policy:
+            env["OMP_WAIT_POLICY"] = o.wait_policy
+        launched = time.monotonic()
+        env["BENCH_LAUNCHED"] = repr(launched)
+        done = subprocess.run(variant.command(o, folder, images, phases, batch, threads), env=env,
+                              stdout=subprocess.PIPE, text=True)
+        self.wall, self.batch = time.monotonic() - launched, batch
+        if done.returncode != 0:
+            sys.exit(f"compare.py: {variant.name} failed ({done.returncode}); its message is above")
+        self.steps, self.losses, self.changes = {}, {}, []
+        for line in done.stdout.splitlines():
+            kind, *values = line.split()
+            if kind == "step":
+                k = (int(values[0]), int(values[1]))
+                self.steps.setdefault(k, []).append(float(values[2]))
+                self.losses.setdefault(k, []).append(float(values[3]))
+            elif kind == "change":
+                self.changes.append(float(values[1]))
+            elif kind in ("begun", "peak"):
+                setattr(self, kind, float(values[0]))
+
+    def rate(self, later):
+        """Images a second of the first pass over the data, or of later ones. The process's very first
+        step, which finds its memory, does not count."""
+        first, rest = self.steps[1, 0][1:] or self.steps[1, 0], []
+        for k, seconds in self.steps.items():
+            rest += seconds if k[1] > 0 else []
+        return self.batch / statistics.median(rest if later and rest else first)
+
+
+class Work:
+    """A row or two of the table: what thaw does, and what the peers do for the same."""
+
+    def __init__(self, key, images, thaw, peer, keep=None, most=99):
+        self.key, self.images, self.most, self.runs = key, images, most, {}
+        self.phases = {"thaw": thaw, "peer": peer, "keep": keep}
+
+    def run(self, o, folder, variants):
+        for v in variants:
+            kind = "keep" if v.env.get("PEER_KEEP") else "peer" if v.python else "thaw"
+            if not self.phases[kind]:
+                continue
+            say(f"{self.key}: {v.name}")
+            r = Run(o, v, folder, self.images, self.phases[kind])
+            self.runs.setdefault(v.name, []).append(r)
+            say(f"    {r.wall:.1f} s, first step after {r.begun:.2f} s, {r.rate(False):.1f} then "
+                f"{r.rate(True):.1f} images/s, {r.peak:.0f} MiB, loss {r.losses[1, 0][0]:.6g}")
+
+
+def say(text):
+    print(f"{time.monotonic() - BEGUN:7.1f}  {text}", flush=True)
+
+
+def cpu_flags():
+    with open("/proc/cpuinfo") as f:
+        return next((set(line.split()) for line in f if line.startswith("flags")), set())
+
+
+def openblas_environment(flags):
+    """OpenBLAS names the processor by its number; where it takes one with wide vectors for an old one,
+    it is told."""
+    try:
+        blas = ctypes.CDLL("libopenblas.so.0")
+        blas.openblas_get_corename.restype = ctypes.c_char_p
+        core = blas.openblas_get_corename().decode()
+    except OSError:
+        return {}, "no OpenBLAS"
+    wide = {"skylakex", "cooperlake", "sapphirerapids", "zen"}
+    best = ("SKYLAKEX" if {"avx512f", "avx512bw", "avx512vl"} <= flags and core.lower() not in wide
+            else "HASWELL" if core.lower() in {"prescott", "core2", "nehalem", "penryn"} and "avx2" in flags
+            else None)
+    return ({"OPENBLAS_CORETYPE": best} if best else {}), f"OpenBLAS {core}" + (f", told {best}" if best else "")
+
+
+def make_variants(o, flags, blas):
+    """thaw and its peers; bf16 where the processor computes in it and thaw does."""
+    has_bf16 = bool(flags & {"avx512_bf16", "amx_bf16"})
+    keys = subprocess.run([os.path.join(BUILD, "thaw"), "help", "recipe"], stdout=subprocess.PIPE,
+                          text=True, check=True).stdout
+    all_of_them = [Variant("thaw")]
+    if has_bf16 and any("precision" in line and "bf16" in line for line in keys.splitlines()):
+        all_of_them.append(Variant("thaw bf16", "bf16"))
+    for python in [PYTHON] + [o.torch_new] * bool(o.torch_new):
+        version = subprocess.run([python, "-c", "import torch; print(torch.__version__)"], text=True,
+                                 stdout=subprocess.PIPE, check=True).stdout.strip()
+        name = "PyTorch " + version
+        for precision in ["f32"] + ["bf16"] * has_bf16:
+            env = dict(blas, PEER_BF16="1") if precision == "bf16" else dict(blas)
+            label = name + (" bf16" if precision == "bf16" else "")
+            all_of_them.append(Variant(label, precision, python, **env))
+            if python == o.torch_new:
+                all_of_them.append(Variant(label + " compiled", precision, python, PEER_COMPILE="1", **env))
+            else:
+                all_of_them.append(Variant(label + ", kept by hand", precision, python, PEER_KEEP="1", **env))
+    return all_of_them
+
+
+def make_works(o):
+    few = 3 if o.quick else 8
+    n, recipe = few * o.batch, o.batch if o.quick else 512
+    return [
+        Work("head", n, ["5:20"], ["5:1"], ["5:20"]),
+        Work("last stage and head", n, ["4:2" if o.quick else "4:3"], ["4:1"], ["4:2" if o.quick else "4:3"]),
+        Work("everything", 3 * o.batch if o.quick else n, ["0:1"], ["0:1"]),
+        Work("gradual", recipe, ["5:5", "4:5", "0:5"], ["5:5", "4:5", "0:5"],
+             None if o.quick else ["5:5", "4:5", "0:5"], 1),
+    ]
+
+
+def repeat_all(o, folder, works, variants, extra):
+    took = {}
+    for repeat in range(o.repeats):
+        for w in works:
+            used = time.monotonic() - BEGUN
+            if repeat >= w.most or (repeat > 0 and used + took[w.key] > o.budget):
+                continue
+            w.run(o, folder, variants)
+            took[w.key] = time.monotonic() - BEGUN - used
+        if repeat == 0:
+            extra()
+
+
+def middle(values):
+    return statistics.median(values)
+
+
+def spread(values):
+    """Half the way from the least to the most, in percent of the median."""
+    return 50 * (max(values) - min(values)) / middle(values)
+
+
+def number(x):
+    return f"{x:.0f}" if x >= 100 else f"{x:.1f}" if x >= 10 else f"{x:.2f}"
+
+
+def cell(values):
+    return number(middle(values)) + (f" ±{spread(values):.0f}%" if len(values) > 1 else "")
+
+
+def loss_gap(a, b):
+    """Greatest relative difference of the first losses: of the first step, and of all that both made."""
+    pairs = [(x, y) for k in sorted(a.losses) if k in b.losses for x, y in zip(a.losses[k], b.losses[k])]
+    gaps = [abs(x - y) / max(abs(x), abs(y), 1e-9) for x, y in pairs]
+    return gaps[0], max(gaps)
+
+
+def table(head, rows):
+    widths = [max(len(str(r[i])) for r in [head] + rows) for i in range(len(head))]
+    line = lambda r: "| " + " | ".join(str(c).ljust(w) for c, w in zip(r, widths)) + " |"  # noqa: E731
+    return [line(head), "|" + "|".join("-" * (w + 2) for w in widths) + "|"] + [line(r) for r in rows] + [""]
+
+
+def measures(works):
+    """(title, unit, work, value of a run, greater is better)."""
+    head, last, everything, gradual = works
+    return [
+        ("head, first pass", "images/s", head, lambda r: r.rate(False), True),
+        ("head, later epochs", "images/s", head, lambda r: r.rate(True), True),
+        ("last stage and head, first pass", "images/s", last, lambda r: r.rate(False), True),
+        ("last stage and head, later epochs", "images/s", last, lambda r: r.rate(True), True),
+        ("everything", "images/s", everything, lambda r: r.rate(False), True),
+        ("gradual: head 5, last 5, all 5 epochs", "s", gradual, lambda r: r.wall, False),
+        ("from command to first step", "s", head, lambda r: r.begun, False),
+    ]
+
+
+def pair_table(works, ours, theirs):
+    rows, bad = [], []
+    for title, unit, work, value, more in measures(works):
+        a, b = work.runs.get(ours.name), work.runs.get(theirs.name)
+        if not a or not b:
+            continue
+        x, y = [value(r) for r in a], [value(r) for r in b]
+        ratio = middle(x) / middle(y) if more else middle(y) / middle(x)
+        p, q = middle([r.peak for r in a]), middle([r.peak for r in b])
+        first, most = loss_gap(a[0], b[0])
+        memory = [f"{p:.0f}", f"{q:.0f}", f"{p / q:.2f}"] if unit != "s" or work.key == "gradual" else [""] * 3
+        rows.append([title, unit, cell(x), cell(y), f"**{number(ratio)}×**"] + memory
+                    + [f"{first:.0e}, {most:.0e}"])
+        if not first <= LOSS_MOST[ours.precision]:
+            bad.append(f"{title}: the first losses of {ours.name} and {theirs.name} differ by {first:.1e}")
+    return table(["work", "unit", ours.name, theirs.name, "faster", "MiB", "peer's MiB", "ratio",
+                  "losses differ: first, most"], rows), bad
+
+
+def scaling(o, folder, result):
+    """Cost against batch, depth and threads, and how long plans take to compile."""
+    thaw, peer = Variant("thaw"), Variant("PyTorch", python=PYTHON)
+    small = max(1, o.batch // 4)
+
+    def step(variant, n_frozen, batch, threads=None, steps=3):
+        r = Run(o, variant, folder, steps * batch, [f"{n_frozen}:1"], batch, threads)
+        return batch / r.rate(False), r.peak
+
+    rows = []
+    for batch in sorted({max(1, o.batch // 8), small, max(1, o.batch // 2), o.batch}):
+        say(f"everything trained, batch {batch}")
+        s, peak = step(thaw, 0, batch, steps=2 if o.quick else 4)
+        rows.append([batch, number(1e3 * s), number(1e3 * s / batch), f"{peak:.0f}"])
+    result += ["## Cost against batch (thaw, everything trained)", ""]
+    result += table(["batch", "ms a step", "ms an image", "MiB"], rows)
+
+    rows = []
+    for n_frozen, what in enumerate(["everything", "layer1 and on", "layer2 and on", "layer3 and on",
+                                     "layer4 and head", "head"]):
+        say(f"trained: {what}, batch {small}")
+        s, peak = step(thaw, n_frozen, small)
+        rows.insert(0, [what, number(1e3 * s), f"{peak:.0f}"])
+    result += [f"## Cost against trained depth (thaw, batch {small}, nothing read from the cache)", ""]
+    result += table(["trained", "ms a step", "MiB"], rows)
+
+    rows = []
+    for threads in sorted({1, o.threads}):
+        say(f"{threads} threads, batch {small}")
+        ours, theirs = step(thaw, 0, small, threads)[0], step(peer, 0, small, threads)[0]
+        rows.append([threads, number(small / ours), number(small / theirs), number(theirs / ours) + "×"])
+    result += [f"## Threads (everything trained, batch {small})", ""]
+    result += table(["threads", "thaw images/s", "PyTorch images/s", "faster"], rows)
+
+    say("plan of ResNet-101")
+    times = []
+    for _ in range(3):
+        out = subprocess.run([os.path.join(BUILD, "bench_resnet"), "resnet101", "1", "64", str(o.threads),
+                              "0"], stdout=subprocess.PIPE, text=True, check=True).stdout
+        times += [float(w) for w, before in zip(out.split()[1:], out.split()) if before == "compile"]
+    result += [f"The plan compiler takes {cell(times)} ms for ResNet-101 (everything trained).", ""]
+
+
+def machine(o, blas):
+    with open("/proc/cpuinfo") as f:
+        cpu = next(line.split(":")[1].strip() for line in f if line.startswith("model name"))
+    with open("/proc/meminfo") as f:
+        memory = int(f.readline().split()[1]) / 1048576
+    version = subprocess.run([os.path.join(BUILD, "thaw"), "version"], stdout=subprocess.PIPE,
+                             text=True).stdout.strip().replace("\n", "; ")
+    commit = subprocess.run(["git", "-C", ROOT, "rev-parse", "--short", "HEAD"], stdout=subprocess.PIPE,
+                            stderr=subprocess.DEVNULL, text=True).stdout.strip()
+    return [f"- {cpu}, {os.cpu_count()} processors, {memory:.0f} GiB; {platform.release()}",
+            f"- {version}" + (f" ({commit})" if commit else ""), f"- the peer's matrix products: {blas}",
+            f"- load at the start: {os.getloadavg()[0]:.1f}; {o.threads} threads, pinned"]
+
+
+def main():
+    o = options()
+    flags = cpu_flags()
+    blas, blas_name = openblas_environment(flags)
+    variants = make_variants(o, flags, blas)
+    works, extra = make_works(o), []
+    about = machine(o, blas_name)
+    print("\n".join(about), flush=True)
+    folder = os.path.join(BUILD, "bench-" + o.arch)
+    shutil.rmtree(folder, ignore_errors=True)
+    say(f"a network of {o.arch} for all")
+    subprocess.run([os.path.join(BUILD, "bench_phases"), "make", o.arch, folder], check=True,
+                   stdout=subprocess.DEVNULL)
+    repeat_all(o, os.path.join(folder, "best"), works, variants,
+               lambda: scaling(o, os.path.join(folder, "best"), extra))
+
+    counts = ", ".join(f"{w.key} {len(w.runs['thaw'])}" for w in works)
+    page = [f"# thaw beside PyTorch: {o.arch}, {o.side} × {o.side}, batch {o.batch}", "",
+            "Written by `./dev bench" + (" --quick" if o.quick else "") + "`.", ""] + about + [
+        f"- medians and half the spread of processes run in turns ({counts}); peak memory is VmHWM",
+        f"- images of the first pass: {works[0].images}; of the gradual recipe: {works[3].images}",
+        "- PyTorch: channels last, gradients set to None, what is frozen in evaluation mode and without "
+        "gradients", "- losses: relative difference of the first step's, and the greatest of all steps that "
+        "both made", ""]
+    bad = []
+    for ours in variants:
+        for theirs in variants:
+            if ours.python or not theirs.python or ours.precision != theirs.precision:
+                continue
+            rows, wrong = pair_table(works, ours, theirs)
+            page += [f"## {ours.name} and {theirs.name}", ""] + rows
+            bad += wrong
+    changes = [1e3 * c for r in works[3].runs["thaw"] for c in r.changes]
+    page += extra + [f"A phase change of the gradual recipe takes {', '.join(map(number, changes))} ms: from "
+                     "the end of one phase to the first step of the next."]
+    text = "\n".join(page).rstrip() + "\n"
+    with open(o.out, "w") as f:
+        f.write(text)
+    print("\n" + text)
+    say(f"written: {os.path.relpath(o.out)}")
+    if bad:
+        sys.exit("compare.py: not the same computation:\n" + "\n".join(bad))
+
+
+if __name__ == "__main__":
+    main()
