@@ -36,8 +36,8 @@ def options():
     p.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     p.add_argument("--repeats", type=int, default=0)
     p.add_argument("--budget", type=float, default=0, help="seconds")
-    p.add_argument("--wait-policy", choices=["passive", "active"],
-                   help="of OpenMP's threads, for all; default: the library's own, as users have it")
+    p.add_argument("--wait-policy", choices=["passive", "active"], default="passive",
+                   help="of OpenMP's threads, for all; threads that spin do harm where anything else runs")
     p.add_argument("--out", default=os.path.join(HERE, "results.md"))
     o = p.parse_args()
     o.repeats = o.repeats or (3 if o.quick else 5)
@@ -65,10 +65,8 @@ class Run:
 
     def __init__(self, o, variant, folder, images, phases, batch=None, threads=None):
         batch, threads = batch or o.batch, threads or o.threads
-        env = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"}
-        env.update(variant.env, OMP_NUM_THREADS=str(threads), OPENBLAS_NUM_THREADS=str(threads))
-        if o.wait_policy:
-            env["OMP_WAIT_POLICY"] = o.wait_policy
+        env = dict(os.environ, **variant.env, OMP_NUM_THREADS=str(threads),
+                   OPENBLAS_NUM_THREADS=str(threads), OMP_WAIT_POLICY=o.wait_policy)
         launched = time.monotonic()
         env["BENCH_LAUNCHED"] = repr(launched)
         done = subprocess.run(variant.command(o, folder, images, phases, batch, threads), env=env,
@@ -306,7 +304,7 @@ def machine(o, blas):
                             stderr=subprocess.DEVNULL, text=True).stdout.strip()
     return [f"- {cpu}, {os.cpu_count()} processors, {memory:.0f} GiB; {platform.release()}",
             f"- {version}" + (f" ({commit})" if commit else ""), f"- the peer's matrix products: {blas}",
-            f"- load at the start: {os.getloadavg()[0]:.1f}; {o.threads} threads, pinned"]
+            f"- load at the start: {os.getloadavg()[0]:.1f}; {o.threads} threads, pinned, waiting {o.wait_policy}"]
 
 
 def main():
