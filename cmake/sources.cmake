@@ -126,6 +126,8 @@ set(THAW_REST_SOURCES
     src/train/evaluate.c
     src/train/events.c
     src/train/history.c
+    src/train/feature_store.c
+    src/train/features.c
     src/train/init.c
     src/train/job.c
     src/train/matching.c
@@ -310,6 +312,8 @@ set(THAW_UNIT_TESTS
     train/test_evaluate
     train/test_events
     train/test_history
+    train/test_feature_store
+    train/test_features
     train/test_init
     train/test_job
     train/test_kills

@@ -103,6 +103,8 @@ typedef struct thaw_event {
     int skipped; /* non-finite steps in a row, 0 for a step that was made; for PHASE_END: in the
                     phase */
     bool best;   /* an evaluation better than all before */
+    int64_t cache_hits, cache_misses; /* samples of this step or evaluation whose frozen beginning
+                                         was read back, and computed; 0 without a cache */
     const char *text;
 } thaw_event;
 

@@ -38,6 +38,24 @@ void exec_describe(char buffer[128], const exec_ops *ops)
         snprintf(buffer, 128, "%s", ops->name);
 }
 
+/* Measured: the library's AVX-512 kernels do, those for narrower vectors do not all. */
+bool exec_any_batch(const exec *e)
+{
+    char what[128];
+
+    if (e->ops == &exec_ref)
+        return true;
+    if (!e->ops->describe)
+        return false;
+    e->ops->describe(what);
+    return strstr(what, "avx512") != NULL;
+}
+
+const char *exec_name(const exec *e)
+{
+    return e->ops->name;
+}
+
 /* ----------------------------------------------------------------------------------------------
  * executor */
 

@@ -92,6 +92,10 @@ const char *exec_step_executor(const exec_session *s, int i);
 size_t exec_packed_bytes(
     const exec *e); /* memory of packed weights and kernel libraries' scratch outside the arena */
 
+/* Whether what a forward step makes of a sample has the same bits whatever else is in the batch. */
+bool exec_any_batch(const exec *e);
+const char *exec_name(const exec *e); /* "dnn" */
+
 /* Version of the kernel library and the instruction set in use, such as "oneDNN 2.6.3,
  * avx512_core_vnni". */
 void exec_describe(char buffer[128], const exec_ops *ops);

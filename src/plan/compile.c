@@ -39,6 +39,7 @@ static thaw_status bind(plan_build *b)
         return thaw_fail(THAW_E_MISMATCH, "the graph has %d tensors, the model %d", b->g->n_params,
                          r->n_params);
     b->output = r->output;
+    THAW_CHECK(thaw__plan_take_part(b));
     b->loss = b->valid = b->predicted = NO_VALUE;
     b->trainable = region_alloc(b->g->region, (size_t)r->n_params, sizeof *b->trainable);
     if (!b->trainable)
@@ -297,20 +298,19 @@ static thaw_status verify(plan_build *b)
  * the table */
 
 static thaw_status (*const pass_table[])(plan_build *b) = {
-    bind,                 /* a copy of the graph with sizes */
-    thaw__plan_take_part, /* of it, what lies before or behind a cut */
-    thaw__plan_modes,     /* norms and dropout as the phase asks */
-    add_results,          /* loss and argmax */
-    differentiate,        /* gradients of what trains */
-    thaw__plan_prune,     /* what nobody needs goes */
-    thaw__plan_fuse,      /* what can be done in one pass over memory is */
-    thaw__plan_order,     /* nodes become steps over slots */
-    thaw__plan_inplace,   /* results written over what dies */
-    ask_scratch,          /* what executors need beside */
-    thaw__plan_memory,    /* offsets */
-    sum_up,               /* totals and update rows */
-    take_digest,          /* of all that */
-    verify,               /* and does it hold together? */
+    bind,               /* a copy of the graph with sizes */
+    thaw__plan_modes,   /* norms and dropout as the phase asks */
+    add_results,        /* loss and argmax */
+    differentiate,      /* gradients of what trains */
+    thaw__plan_prune,   /* what nobody needs goes */
+    thaw__plan_fuse,    /* what can be done in one pass over memory is */
+    thaw__plan_order,   /* nodes become steps over slots */
+    thaw__plan_inplace, /* results written over what dies */
+    ask_scratch,        /* what executors need beside */
+    thaw__plan_memory,  /* offsets */
+    sum_up,             /* totals and update rows */
+    take_digest,        /* of all that */
+    verify,             /* and does it hold together? */
 };
 
 static thaw_status plan_create(plan **out, const plan_request *r)

@@ -238,7 +238,7 @@ typedef struct plan_build {
 } plan_build;
 
 /* Passes, in the order of the table in compile.c. */
-thaw_status thaw__plan_take_part(plan_build *b) THAW_MUST_USE; /* cut.c: before or behind a cut */
+thaw_status thaw__plan_take_part(plan_build *b) THAW_MUST_USE; /* a cut: before all passes */
 thaw_status thaw__plan_modes(plan_build *b) THAW_MUST_USE; /* norms and dropout as the phase asks */
 thaw_status thaw__plan_prune(plan_build *b) THAW_MUST_USE; /* fills live */
 thaw_status thaw__plan_fuse(plan_build *b) THAW_MUST_USE;  /* fills head and next */

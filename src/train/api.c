@@ -3,6 +3,8 @@
  */
 #include "train/train.h"
 
+#include "train/features.h"
+
 #include <fcntl.h>
 #include <math.h>
 #include <string.h>
@@ -265,7 +267,7 @@ static thaw_status evaluate_job(thaw_eval_result *result, job *j, const char *sp
     if (!r.confusion)
         return thaw_fail(THAW_E_NOMEM, "out of memory for a confusion matrix of %d classes",
                          r.n_classes);
-    THAW_TRY(evaluate(&sums, r.confusion, &cache, j, d));
+    THAW_TRY(evaluate(&sums, r.confusion, &cache, j, d, NULL));
     r.n = sums.n;
     r.loss = sums.loss;
     r.accuracy = d->target ? NAN : (double)sums.hits / (double)sums.n;

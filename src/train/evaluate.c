@@ -4,6 +4,8 @@
  */
 #include "train/train.h"
 
+#include "train/features.h"
+
 #include <math.h>
 #include <string.h>
 
@@ -130,26 +132,37 @@ loader_options evaluation_loading(const thaw_recipe *r)
 
     o.shuffle = o.wrap = o.flip = o.vary = false;
     o.shift = 0;
+    o.views = 0;
     return o;
 }
 
-thaw_status evaluate(eval_sums *out, int64_t *confusion, plans *cache, job *j, dataset *d)
+thaw_status evaluate(eval_sums *out, int64_t *confusion, plans *cache, job *j, dataset *d,
+                     features *f)
 {
     const double begun = os()->monotonic();
+    const bool served = features_serve(f, d);
     loader_options options = evaluation_loading(j->recipe);
     eval_sums sums = {0};
     loader *l = NULL;
-    const batch *b = NULL;
+    bool last = false;
     thaw_status status;
 
     if (j->eval_batch > 0)
         options.batch = j->eval_batch;
     THAW_TRY(loader_create(&l, d, &options));
+    features_attach(f, l, d);
     do {
         const plan_entry *e;
+        const batch *b;
+        batch room;
 
         THAW_TRY(loader_next(&b, l));
-        THAW_TRY(plans_get(&e, cache, j, NULL, b->n, NULL));
+        if (served) {
+            THAW_TRY(features_batch(&room, f, cache, l, b, d));
+            b = &room;
+        }
+        THAW_TRY(plans_get_part(&e, cache, j, NULL, b->n, NULL, served ? PLAN_SUFFIX : PLAN_WHOLE,
+                                served ? features_cut(f) : NO_VALUE));
         THAW_TRY(run_batch(e, j, b, false));
         sums.loss += read_scalar(e, e->plan->results.loss);
         sums.valid += read_scalar(e, e->plan->results.valid);
@@ -157,7 +170,8 @@ thaw_status evaluate(eval_sums *out, int64_t *confusion, plans *cache, job *j, d
             sum_errors(&sums, e, b);
         else
             count_hits(&sums, confusion, j, e, b);
-    } while (!b->last);
+        last = b->last;
+    } while (!last);
     sums.loss = sums.valid > 0 ? sums.loss / sums.valid : NAN;
     sums.seconds = os()->monotonic() - begun;
     *out = sums;

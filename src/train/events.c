@@ -71,6 +71,8 @@ static const struct field_row {
     FIELD(FIELD_INT64, PHASE_END | END, peak_bytes),
     FIELD(FIELD_INT64, PHASE | PHASE_END, planned_bytes),
     FIELD(FIELD_INT, STEP | PHASE_END, skipped),
+    FIELD(FIELD_INT64, STEP | EVAL, cache_hits),
+    FIELD(FIELD_INT64, STEP | EVAL, cache_misses),
     FIELD(FIELD_TEXT, ALL, text),
 };
 

@@ -5,6 +5,8 @@
  */
 #include "train/train.h"
 
+#include "train/features.h"
+
 static void entry_done(plan_entry *e)
 {
     exec_sleep(e->session);
@@ -42,8 +44,15 @@ static int oldest_entry(const plans *cache)
     return oldest;
 }
 
-thaw_status plans_compile(plan **out, job *j, const thaw_effect *effect, int64_t n,
-                          const optim_hyper *hyper)
+void plans_drop_parts(plans *cache, value_id keep_cut)
+{
+    for (int i = cache->n - 1; i >= 0; i--)
+        if (cache->entry[i].part != PLAN_WHOLE && cache->entry[i].cut != keep_cut)
+            drop_entry(cache, i);
+}
+
+thaw_status plans_compile_part(plan **out, job *j, const thaw_effect *effect, int64_t n,
+                               const optim_hyper *hyper, plan_part part, value_id cut)
 {
     const thaw_recipe *r = j->recipe;
     size_t *bytes = thaw__new((size_t)j->params->n, sizeof *bytes);
@@ -63,7 +72,9 @@ thaw_status plans_compile(plan **out, job *j, const thaw_effect *effect, int64_t
     request.training = effect != NULL;
     request.fold = r->fold;
     request.fuse = r->fuse;
-    request.loss_op = r->loss;
+    request.part = part;
+    request.cut = cut;
+    request.loss_op = part == PLAN_PREFIX ? OP_COUNT : r->loss;
     request.loss_attrs = r->loss_attrs;
     request.batch = n;
     request.n_params = j->params->n;
@@ -80,17 +91,32 @@ done:
     return status;
 }
 
-thaw_status plans_get(const plan_entry **out, plans *cache, job *j, const thaw_effect *effect,
-                      int64_t n, const optim_hyper *hyper)
+thaw_status plans_compile(plan **out, job *j, const thaw_effect *effect, int64_t n,
+                          const optim_hyper *hyper)
 {
-    const uint64_t digest = effect ? effect->plan_digest : 0;
-    plan_entry e = {
-        .digest = digest, .batch = n, .training = effect != NULL, .used = ++cache->clock};
+    return plans_compile_part(out, j, effect, n, hyper, PLAN_WHOLE, NO_VALUE);
+}
+
+static bool same_use(const plan_entry *a, const plan_entry *b)
+{
+    return a->training == b->training && a->batch == b->batch && a->digest == b->digest &&
+           a->part == b->part && a->cut == b->cut;
+}
+
+thaw_status plans_get_part(const plan_entry **out, plans *cache, job *j, const thaw_effect *effect,
+                           int64_t n, const optim_hyper *hyper, plan_part part, value_id cut)
+{
+    plan_entry e = {.digest = effect ? effect->plan_digest : 0,
+                    .batch = n,
+                    .training = effect != NULL,
+                    .part = part,
+                    .cut = cut,
+                    .used = ++cache->clock};
 
     for (int i = 0; i < cache->n; i++) {
         plan_entry *have = &cache->entry[i];
 
-        if (have->training == e.training && have->batch == n && have->digest == digest) {
+        if (same_use(have, &e)) {
             have->used = cache->clock;
             *out = have;
             return THAW_OK;
@@ -98,7 +124,7 @@ thaw_status plans_get(const plan_entry **out, plans *cache, job *j, const thaw_e
     }
     if (cache->n == PLANS_MOST)
         drop_entry(cache, oldest_entry(cache));
-    THAW_CHECK(plans_compile(&e.plan, j, effect, n, hyper));
+    THAW_CHECK(plans_compile_part(&e.plan, j, effect, n, hyper, part, cut));
     const thaw_status status = exec_wake(&e.session, j->exec, e.plan);
     if (status != THAW_OK) {
         plan_destroy(e.plan);
@@ -107,4 +133,10 @@ thaw_status plans_get(const plan_entry **out, plans *cache, job *j, const thaw_e
     cache->entry[cache->n++] = e;
     *out = &cache->entry[cache->n - 1];
     return THAW_OK;
+}
+
+thaw_status plans_get(const plan_entry **out, plans *cache, job *j, const thaw_effect *effect,
+                      int64_t n, const optim_hyper *hyper)
+{
+    return plans_get_part(out, cache, j, effect, n, hyper, PLAN_WHOLE, NO_VALUE);
 }

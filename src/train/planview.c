@@ -5,6 +5,8 @@
  */
 #include "train/train.h"
 
+#include "train/features.h"
+
 #include <math.h>
 #include <string.h>
 
@@ -15,6 +17,7 @@ typedef struct phase_view {
     const thaw_effect *effect;
     const recipe_phase *settings; /* in force */
     plan *plan;
+    feature_outlook features;
 } phase_view;
 
 /* Consecutive layers of one top-level module with one rate. */
@@ -225,8 +228,25 @@ static void print_phase(text *out, const job *j, const phase_view *v, bool steps
               (long long)v->plan->batch);
     print_posts(out, v->plan);
     print_memory(out, j, v);
+    text_add(out, "    ");
+    features_print(out, j, &v->features);
+    text_add(out, "\n");
     if (steps)
         plan_dump(out, v->plan);
+}
+
+static void print_cache_json(text *out, const feature_outlook *o)
+{
+    if (o->cut.value == NO_VALUE) {
+        text_add(out, ", \"cache\": null");
+        return;
+    }
+    text_add(out, ", \"cache\": {\"up_to\": ");
+    text_add_json_string(out, o->cut.name);
+    text_add(out, ", \"share\": ");
+    text_add_json_double(out, o->cut.share);
+    text_addf(out, ", \"sample_bytes\": %zu, \"samples\": %lld, \"training\": %s}", o->cut.bytes,
+              (long long)o->n_cells, o->training ? "true" : "false");
 }
 
 static void print_phase_json(text *out, const job *j, const phase_view *v, bool steps)
@@ -252,6 +272,7 @@ static void print_phase_json(text *out, const job *j, const phase_view *v, bool 
     print_settings_json(out, j, v);
     text_addf(out, ", \"forward\": %d, \"backward\": %d, \"peak_bytes\": %zu", v->plan->n_forward,
               v->plan->n_step - v->plan->n_forward, peak_bytes(j, v));
+    print_cache_json(out, &v->features);
     if (steps) {
         text_add(out, ", \"plan\": ");
         plan_dump_json(out, v->plan);
@@ -268,6 +289,7 @@ static thaw_status view_phase(phase_view *v, job *j)
     progress.iteration = v->begin;
     THAW_CHECK(thaw_schedule_effect(&v->effect, j->schedule, &progress));
     v->settings = &r->phase[v->effect->built_phase];
+    THAW_CHECK(features_foresee(&v->features, j, v->effect));
     return plans_compile(&v->plan, j, v->effect, job_micro_batch(j, v->number),
                          &v->settings->hyper);
 }

@@ -211,7 +211,7 @@ static toml_value *section_table(recipe_reader *rd, const char *name)
 static void read_all(recipe_reader *rd)
 {
     static const char *const plain[] = {"model", "data", "optimizer", "loss",
-                                        "train", "plan", "checkpoint"};
+                                        "train", "plan", "cache",     "checkpoint"};
     toml_value *table;
 
     recipe_read_section(rd, "", rd->doc->root, rd->recipe);

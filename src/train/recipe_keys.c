@@ -33,6 +33,7 @@ CHOICES(crops, "none", "center")
 CHOICES(broken_files, "refuse", "skip")
 CHOICES(units, "step", "epoch")
 CHOICES(losses, "cross_entropy", "mse")
+CHOICES(caches, "auto", "off")
 CHOICES(precisions, "f32", "f64")
 CHOICES(frozen_norms, "train", "eval")
 CHOICES(optimizer_modes, "rebuild", "keep", "hold")
@@ -355,6 +356,22 @@ static void set_memory_limit(recipe_reader *rd, void *target, const toml_value *
         recipe_bad_value(rd, v, "'train.memory_limit' must be like '2GiB', '512MiB' or 1000000");
 }
 
+static void set_cache_memory(recipe_reader *rd, void *target, const toml_value *v)
+{
+    thaw_recipe *const r = target;
+
+    if (strcmp(v->string, "auto") == 0)
+        r->cache_memory = UINT64_MAX;
+    else if (!parse_bytes(&r->cache_memory, v->string))
+        recipe_bad_value(rd, v, "'cache.memory' must be like '512MiB', '4GiB', '0' or 'auto'");
+}
+
+static void set_cache_disk(recipe_reader *rd, void *target, const toml_value *v)
+{
+    if (!parse_bytes(&((thaw_recipe *)target)->cache_disk, v->string))
+        recipe_bad_value(rd, v, "'cache.disk' must be like '4GiB', '512MiB' or '0'");
+}
+
 /* ----------------------------------------------------------------------------------------------
  * the table */
 
@@ -596,6 +613,20 @@ static const recipe_key table[] = {
      .help = "frozen norms become part of the weights of the convolution before them"},
     {"plan", "fuse", KEY_BOOLEAN, .standard = "true", RECIPE(fuse),
      .help = "sums and activations are done in the step before them"},
+    {"cache", "features", KEY_CHOICE, .choice = caches, .standard = "'auto'", RECIPE(cache_off),
+     .help = "keep what the frozen beginning of the network makes of each sample, for later epochs "
+             "and phases; results are the same without"},
+    {"cache", "memory", KEY_STRING, .standard = "'auto'", .set = set_cache_memory,
+     .help =
+         "most memory it takes, such as '512MiB'; auto: a quarter of what is free at the start"},
+    {"cache", "disk", KEY_STRING, .standard = "'0'", .set = set_cache_disk,
+     .help = "most room of its files, such as '4GiB', for what memory has no room for; 0: none"},
+    {"cache", "folder", KEY_PATH, RECIPE(cache_folder),
+     .help = "where its files lie, a folder for this run alone; default: `features` in the run's "
+             "folder"},
+    {"cache", "views", KEY_INTEGER, .standard = "0", RANGE(0, 1 << 20), RECIPE(loader.views),
+     .help = "with augmentation: draw so many views of each sample, one an epoch in turn, so that "
+             "they can be kept; 0: a new one in each epoch, and nothing is kept of training"},
 
     {"checkpoint", "every", KEY_INTERVAL, .standard = "'10min'", RANGE(1, 1e15),
      .set = set_interval, .help = "how often to save: '10min', '500 steps', '2 epochs' or 'off'"},
@@ -687,6 +718,7 @@ static const recipe_section sections[] = {
     {"train", "How training runs."},
     {"plan",
      "What the compiler of plans may do. For comparison: results differ in rounding alone."},
+    {"cache", "What is kept so that frozen work is done once."},
     {"checkpoint", "What is saved when."},
     {"phase",
      "[[phase]], one table each, in order. Phases are cumulative: what one freezes stays frozen "

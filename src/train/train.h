@@ -202,6 +202,10 @@ struct thaw_recipe {
     bool save_on_phase;
     bool save_parked; /* state parked by frozen layers goes into checkpoints */
 
+    bool cache_off;                    /* features are not kept */
+    uint64_t cache_memory, cache_disk; /* bytes; memory UINT64_MAX: a share of what is free */
+    const char *cache_folder;          /* NULL: in the run's folder */
+
     recipe_phase *phase;
     int n_phases;
 
@@ -448,14 +452,16 @@ thaw_status weights_sources(st_source **out, const params *p,
 thaw_status weights_as_loaded(st_source **out, int *made, thaw_region *region,
                               const st_source *from, int n, const model_config *c) THAW_MUST_USE;
 
-/* Compiled plans, awake, by purpose, batch and plan digest of the effect. */
-#define PLANS_MOST 8
+/* Compiled plans, awake, by purpose, part, batch and plan digest of the effect. */
+#define PLANS_MOST 16
 typedef struct plan_entry {
     plan *plan;
     exec_session *session;
     uint64_t digest;
     int64_t batch;
     bool training;
+    plan_part part;
+    value_id cut;
     uint64_t used; /* clock of its last use */
 } plan_entry;
 typedef struct plans {
@@ -492,21 +498,10 @@ int64_t job_micro_batch(const job *j, int phase);
 thaw_status run_batch(const plan_entry *e, job *j, const batch *b, bool accumulate) THAW_MUST_USE;
 double read_scalar(const plan_entry *e, int slot);
 
-/*
- * Loss (mean) and hits over a data set, or with numbers to predict their errors. confusion: NULL or
- * [K, K] zeroed, added to; untouched with numbers.
- */
-typedef struct eval_sums {
-    double loss, valid;
-    int64_t hits, n;
-    double squared, absolute; /* of the errors; 0 with classes */
-    double seconds;
-} eval_sums;
+typedef struct features features; /* features.h */
+
 /* How samples are loaded to be judged: in order, none changed at random. */
 loader_options evaluation_loading(const thaw_recipe *r);
-
-thaw_status evaluate(eval_sums *out, int64_t *confusion, plans *cache, job *j,
-                     dataset *d) THAW_MUST_USE;
 
 /* ----------------------------------------------------------------------------------------------
  * records (record.c): what state.json says of the phase state */
@@ -587,6 +582,7 @@ typedef struct trainer {
     const thaw_run_options *options;
     loader *loader;
     plans plans;
+    features *features;
     run_state state;
     const thaw_effect *effect; /* in force; NULL before the first step */
     int phase;                 /* announced; -1 before the first */
@@ -757,54 +753,6 @@ void resume_compare_origin(resume_findings *f, const trainer *t, const struct js
 /* Views of a recipe. */
 thaw_status plan_view(text *out, job *j, bool steps, bool json) THAW_MUST_USE;
 
-/* ----------------------------------------------------------------------------------------------
- * looking (outlook.c): what a path holds, with its phases, as far as the files there tell */
-
-typedef struct outlook {
-    thaw_recipe *recipe; /* NULL: a network alone, and no schedule */
-    const model *model;
-    thaw_schedule *schedule; /* with the edits of the record */
-    char *checkpoint;        /* NULL: none */
-    char *weights;           /* file or folder of a network by itself; NULL: none */
-    run_record *record;      /* of the checkpoint */
-    model *own_model;        /* what of the above belongs to the outlook, not to its job */
-    thaw_schedule *own_schedule;
-    job *job;
-} outlook;
-
-/*
- * path: a recipe (its data are opened), a run folder (its newest checkpoint, else its recipe), a
- * checkpoint, or a model folder. A checkpoint is read without weights and data.
- */
-thaw_status outlook_open(outlook **out, const char *path) THAW_MUST_USE;
-void outlook_close(outlook *o);
-
-/* Progress of the checkpoint, or the start; the phase it stands in, -1 without one. */
-thaw_progress outlook_now(const outlook *o);
-int outlook_phase(const outlook *o);
-
-/*
- * What holds in a phase: in the one a checkpoint stands in, now; in those it has left, as they
- * ended; else as it begins. at_end: in all of them as they end. Its base rate, before the curve.
- */
-thaw_status outlook_effect(const thaw_effect **out, const outlook *o, int phase,
-                           bool at_end) THAW_MUST_USE;
-double outlook_rate(const outlook *o, const thaw_effect *effect);
-
-/* showview.c. stand_of: how the parameters first used at or below a module stand. */
-typedef struct stand {
-    int64_t trainable, total;
-    double least, most; /* coefficients of the trainable ones; 0 without any */
-} stand;
-stand stand_of(const thaw_tree *tree, const thaw_effect *effect, int module);
-const char *stand_state(const stand *s); /* "trainable", "frozen", "mixed" */
-void stand_print(text *out, const stand *s, double lr);
-thaw_status show_view(text *out, const outlook *o, bool json) THAW_MUST_USE;
-
-/* diffview.c. Whether two outlooks differ in phase state, and where. */
-thaw_status diff_view(text *out, bool *differ, const outlook *a, const outlook *b,
-                      bool json) THAW_MUST_USE;
-
 /* The checkpoint that a path means: itself, or the newest one of a run folder; NULL: neither. Free
  * with thaw__free. notes: reasons of those that were skipped. */
 thaw_status find_checkpoint(char **out, text *notes, const char *path) THAW_MUST_USE;
@@ -816,5 +764,7 @@ typedef struct model_place {
 } model_place;
 thaw_status model_place_find(model_place *p, const char *path) THAW_MUST_USE;
 void model_place_done(model_place *p);
+
+#include "train/outlook.h"
 
 #endif

@@ -7,6 +7,8 @@
  */
 #include "train/train.h"
 
+#include "train/features.h"
+
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -123,28 +125,47 @@ static void describe_change(text *out, const trainer *t, const optim_report *r,
     for (size_t i = 0; i < THAW_COUNT(row); i++)
         if (row[i].n > 0)
             text_addf(out, "%s%d %s", shown++ ? ", " : "", row[i].n, row[i].what);
-    text_addf(out, "%s; plan ready in %.0f ms", shown ? "" : "none", compile_seconds * 1e3);
+    text_addf(out, "%s; plan ready in %.0f ms\n", shown ? "" : "none", compile_seconds * 1e3);
+    features_print(out, t->job, features_outlook(t->features));
 }
 
-/* With the copies that saving makes. */
-static size_t planned_bytes(const trainer *t, const plan *p)
+/*
+ * Make ready what the present phase runs: the plan that trains; with features, one of what lies
+ * behind the cut, and one of what lies before. *planned: memory of all that, of the cache and of
+ * the copies that saving makes.
+ */
+static thaw_status wake_plans(uint64_t *planned, trainer *t)
 {
-    const size_t peak = plan_peak_bytes(p);
-    const size_t copy = t->options->run ? save_copy_bytes(t->job, t->phase, p) : 0;
+    const int64_t n = THAW_MIN(t->batch, t->job->train->n);
+    const bool served = features_serve(t->features, t->job->train);
+    const value_id cut = served ? features_cut(t->features) : NO_VALUE;
+    const plan_entry *e;
+    size_t before = 0;
 
-    return copy > SIZE_MAX - peak ? SIZE_MAX : peak + copy;
+    if (served && !features_complete(t->features, t->job->train)) {
+        THAW_CHECK(plans_get_part(&e, &t->plans, t->job, NULL, n, NULL, PLAN_PREFIX, cut));
+        before = e->plan->arena_bytes + e->plan->input_bytes;
+    }
+    THAW_CHECK(plans_get_part(&e, &t->plans, t->job, t->effect, n, &t->hyper,
+                              served ? PLAN_SUFFIX : PLAN_WHOLE, cut));
+    *planned = plan_peak_bytes(e->plan) + features_bytes(t->features);
+    if (t->options->run)
+        *planned += save_copy_bytes(t->job, t->effect->phase, e->plan);
+    if (before > e->plan->arena_bytes + e->plan->input_bytes)
+        *planned += before - e->plan->arena_bytes - e->plan->input_bytes;
+    return THAW_OK;
 }
 
 static thaw_status announce_phase(trainer *t, const optim_report *report, double seconds,
-                                  const plan_entry *e)
+                                  uint64_t planned)
 {
-    thaw_event event = {.kind = THAW_EVENT_PHASE, .planned_bytes = planned_bytes(t, e->plan)};
+    thaw_event event = {.kind = THAW_EVENT_PHASE, .planned_bytes = planned};
     text words = TEXT_INIT;
 
     count_trainable(&event, t, rate_now(t), thaw__effect_ramp(t->effect, t->state.iteration));
     describe_change(&words, t, report, seconds);
     if (event.trainable == 0)
-        text_add(&words, "; every parameter is frozen: nothing will be learned");
+        text_add(&words, "\nevery parameter is frozen: nothing will be learned");
     event.text = words.data;
     trainer_tell(t, &event);
     text_done(&words);
@@ -218,8 +239,8 @@ static thaw_status change_effect(trainer *t, const thaw_effect *effect, bool res
     const bool new_phase = effect->phase != t->phase;
     const optim_rule *rule = t->job->recipe->rule;
     const int n_state = rule->n_state(&t->hyper);
-    const plan_entry *e;
     optim_report report;
+    uint64_t planned;
 
     save_wait(t);
     t->effect = effect;
@@ -234,8 +255,8 @@ static thaw_status change_effect(trainer *t, const thaw_effect *effect, bool res
     THAW_CHECK(optim_migrate(&report, t->job->params, rule, &t->hyper, effect, rebuild));
     THAW_CHECK(parked_put_away(t));
     plans_drop_training(&t->plans, rule->n_state(&t->hyper) == n_state ? effect->plan_digest : 0);
-    THAW_CHECK(
-        plans_get(&e, &t->plans, t->job, effect, THAW_MIN(t->batch, t->job->train->n), &t->hyper));
+    THAW_CHECK(trainer_aim(t, effect));
+    THAW_CHECK(wake_plans(&planned, t));
     if (!new_phase)
         return THAW_OK;
     t->phase = effect->phase;
@@ -244,7 +265,7 @@ static thaw_status change_effect(trainer *t, const thaw_effect *effect, bool res
         align_epoch(t);
         THAW_CHECK(loader_seek(t->loader, t->state.epoch, t->state.index));
     }
-    return announce_phase(t, &report, os()->monotonic() - begun, e);
+    return announce_phase(t, &report, os()->monotonic() - begun, planned);
 }
 
 /* ----------------------------------------------------------------------------------------------
@@ -299,7 +320,10 @@ static thaw_status evaluate_split(trainer *t, const char *split)
 
     if (!d)
         return THAW_OK;
-    THAW_CHECK(evaluate(&sums, NULL, &t->plans, t->job, d));
+    if (features_stale(t->features))
+        THAW_CHECK(trainer_aim(t, t->effect));
+    THAW_CHECK(evaluate(&sums, NULL, &t->plans, t->job, d, t->features));
+    features_take_counts(&event.cache_hits, &event.cache_misses, t->features);
     event.loss = sums.loss;
     event.metric = (double)sums.hits / (double)sums.n;
     if (d->target) {
@@ -357,6 +381,7 @@ static void tell_step(trainer *t, const update *u)
                         .seconds_left = estimate_left(t),
                         .skipped = u->applied ? 0 : t->state.skipped_in_row};
 
+    features_take_counts(&event.cache_hits, &event.cache_misses, t->features);
     count_trainable(&event, t, u->lr, u->ramp);
     trainer_tell(t, &event);
 }
@@ -517,6 +542,7 @@ static thaw_status after_update(trainer *t, const update *u)
     save_poll(t);
     measure_rate(t, u);
     tell_step(t, u);
+    features_take_notes(&t->note, t->features);
     note_data(t);
     history_add_update(t, u);
     if (u->epoch_ended)
@@ -587,6 +613,17 @@ static thaw_status take_up_phase(trainer *t)
     return change_effect(t, effect, t->state.iteration > begin);
 }
 
+/* The first phase's cache serves here already. */
+static thaw_status evaluate_start(trainer *t)
+{
+    const thaw_progress now = progress_of(t);
+    const thaw_effect *effect = NULL;
+
+    THAW_CHECK(thaw_schedule_effect(&effect, t->job->schedule, &now));
+    THAW_CHECK(trainer_aim(t, effect));
+    return evaluate_split(t, "valid");
+}
+
 static thaw_status finish(trainer *t)
 {
     THAW_CHECK(save_last(t));
@@ -606,7 +643,7 @@ thaw_status trainer_run(trainer *t)
     tell_run(t);
     note_data(t);
     if (t->state.iteration == 0 && t->job->recipe->eval_at_start)
-        THAW_TRY(evaluate_split(t, "valid"));
+        THAW_TRY(evaluate_start(t));
     save_begin(t);
     if (t->state.iteration > 0 && t->state.iteration < t->total)
         THAW_TRY(take_up_phase(t));
@@ -646,6 +683,7 @@ thaw_status trainer_create(trainer **out, job *j)
     loading = j->recipe->loader;
     loading.batch = t->batch = job_micro_batch(j, 0);
     THAW_TRY(loader_create(&t->loader, j->train, &loading));
+    THAW_TRY(features_create(&t->features, j));
     *out = t;
     t = NULL;
 done:
@@ -662,6 +700,7 @@ void trainer_destroy(trainer *t)
     text_done(&t->provenance);
     plans_done(&t->plans);
     loader_destroy(t->loader);
+    features_destroy(t->features, t->options->run && t->state.iteration < t->total);
     params_snapshot_destroy(t->undo);
     params_snapshot_destroy(t->phase_weights);
     thaw__free(t->state.fired);

@@ -8,6 +8,8 @@
  */
 #include "train/train.h"
 
+#include "train/features.h"
+
 #include <math.h>
 
 #define SMOOTHING 0.95 /* weight of the past in the smoothed loss */
@@ -26,6 +28,34 @@ static void advance_data(run_state *s, const dataset *d, const batch *b, bool wr
     }
 }
 
+thaw_status trainer_aim(trainer *t, const thaw_effect *effect)
+{
+    const int64_t batch = THAW_MAX(t->batch, t->job->recipe->loader.batch);
+
+    loader_skip(t->loader, NULL, NULL);
+    THAW_CHECK(features_aim(t->features, effect, batch));
+    features_attach(t->features, t->loader, t->job->train);
+    plans_drop_parts(&t->plans, features_cut(t->features));
+    return THAW_OK;
+}
+
+/* The next batch, and the plan that trains on it. */
+static thaw_status next_batch(const batch **out, batch *room, const plan_entry **e, trainer *t)
+{
+    const bool served = features_serve(t->features, t->job->train) && !t->job->watch;
+    const batch *b;
+
+    THAW_CHECK(loader_next(&b, t->loader));
+    if (served) {
+        THAW_CHECK(features_batch(room, t->features, &t->plans, t->loader, b, t->job->train));
+        b = room;
+    }
+    *out = b;
+    return plans_get_part(e, &t->plans, t->job, t->effect, b->n, &t->hyper,
+                          served ? PLAN_SUFFIX : PLAN_WHOLE,
+                          served ? features_cut(t->features) : NO_VALUE);
+}
+
 /* Forward and backward over the update's micro-batches; sums of losses and targets. */
 static thaw_status run_micro_batches(double *loss, double *valid, update *u, trainer *t)
 {
@@ -33,11 +63,11 @@ static thaw_status run_micro_batches(double *loss, double *valid, update *u, tra
     const int64_t n = r->accumulate * job_pieces(t->job, t->effect->phase);
 
     for (int64_t k = 0; k < n && !u->epoch_ended && !u->given_up; k++) {
-        const batch *b;
         const plan_entry *e;
+        const batch *b;
+        batch room;
 
-        THAW_CHECK(loader_next(&b, t->loader));
-        THAW_CHECK(plans_get(&e, &t->plans, t->job, t->effect, b->n, &t->hyper));
+        THAW_CHECK(next_batch(&b, &room, &e, t));
         THAW_CHECK(run_batch(e, t->job, b, k > 0));
         *loss += read_scalar(e, e->plan->results.loss);
         *valid += read_scalar(e, e->plan->results.valid);
@@ -89,6 +119,8 @@ thaw_status trainer_update(update *u, trainer *t)
 
     *u = (update){0};
     t->tried = t->state;
+    if (features_stale(t->features))
+        THAW_CHECK(trainer_aim(t, t->effect));
     THAW_CHECK(params_snapshot_take(&t->undo, t->job->params, true));
     THAW_CHECK(run_micro_batches(&loss, &valid, u, t));
     if (u->given_up)
@@ -114,10 +146,12 @@ thaw_status trainer_find_culprit(text *out, trainer *t)
     double loss = 0, valid = 0;
     thaw_status status;
 
+    loader_skip(t->loader, NULL, NULL); /* the whole network is looked at */
     THAW_CHECK(take_back(t));
     t->job->watch = &c;
     status = run_micro_batches(&loss, &valid, &u, t);
     t->job->watch = NULL;
+    features_attach(t->features, t->loader, t->job->train);
     params_snapshot_restore(t->undo, t->job->params);
     t->state = now;
     if (status == THAW_OK) {

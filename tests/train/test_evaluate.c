@@ -4,13 +4,15 @@
  */
 #include "train/small_runs.h"
 
+#include "train/features.h"
+
 #define EVAL_TAIL "[[phase]]\nsteps = 1\n"
 
 static void evaluate_split_of(eval_sums *sums, int64_t *confusion, small_run *r, const char *split)
 {
     plans cache = {0};
 
-    CHECK_OK(evaluate(sums, confusion, &cache, r->job, job_split(r->job, split)));
+    CHECK_OK(evaluate(sums, confusion, &cache, r->job, job_split(r->job, split), NULL));
     plans_done(&cache);
 }
 
@@ -169,7 +171,7 @@ static void test_failing_source(void **state)
     (void)state;
     small_open(&r, LINEAR SMALL_CALLBACK "prefetch = false\n[train]\nexecutor = 'ref'\n" EVAL_TAIL,
                ".", &samples);
-    CHECK_ERROR(evaluate(&sums, NULL, &cache, r.job, r.job->valid), THAW_E_IO,
+    CHECK_ERROR(evaluate(&sums, NULL, &cache, r.job, r.job->valid, NULL), THAW_E_IO,
                 "validation samples failed");
     plans_done(&cache);
     small_close(&r);
