@@ -1,5 +1,5 @@
 /*
- * cmd_init.c - `thaw init`: a recipe from a preset, on standard output.
+ * cmd_init.c - `thaw init`: a recipe for a network and data, on standard output.
  */
 #include "cli.h"
 
@@ -23,9 +23,8 @@ int cmd_init(const cli_args *args)
 
     if (args->list)
         return list_presets();
-    if (args->n_operands < 1 || !args->preset)
-        return cli_usage("'thaw init' needs --preset NAME and a MODEL; `thaw init --list` lists "
-                         "the presets");
+    if (args->n_operands < 1)
+        return cli_usage("'thaw init' needs a MODEL, and the DATA to learn from");
     status = thaw_init(&text, args->operand[0], args->preset, &options, &args->operand[1],
                        args->n_operands - 1);
     return status == THAW_OK ? cli_print(text) : cli_report(status);

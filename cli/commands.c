@@ -82,12 +82,18 @@ const cli_command cli_commands[] = {
      "confusion matrix of the best weights on the validation images and their worst mistakes. One\n"
      "file without script or network. The scalars for TensorBoard go to tensorboard/ beside it.\n"
      "With --text the table and the plots are drawn in the terminal instead.\n"},
-    {"init", "MODEL [DATA...]", 0, 3, OPTION_PRESET | OPTION_EPOCHS | OPTION_LIST, cmd_init,
-     "print a recipe to begin with, from a preset",
-     "MODEL is a model folder or the name of an architecture, DATA the files of training images "
-     "and\n"
-     "of validation images. The recipe has the preset's phases over the layers of that network,\n"
-     "written out to be read and edited; `thaw init --list` lists the presets.\n"},
+    {"init", "MODEL [DATA...]", 0, 4, OPTION_PRESET | OPTION_EPOCHS | OPTION_LIST, cmd_init,
+     "look at a network and at data, and print a recipe that suits both",
+     "MODEL is a model folder, a .safetensors or .pth file, or the name of an architecture. DATA "
+     "is\n"
+     "a folder with a folder of pictures for each class, a folder with train/, valid/ and test/ "
+     "of\n"
+     "that kind, a list (.csv), or a file of images; further ones are for validation and testing.\n"
+     "The recipe says why each value is what it is, and runs as it is:\n\n"
+     "  thaw init MODEL DATA >recipe.toml && thaw train recipe.toml\n\n"
+     "Without --preset a pretrained network learns in three phases: the head, the upper half, "
+     "then\n"
+     "everything, the lower the slower. `thaw init --list` lists the presets.\n"},
     {"freeze", "CHECKPOINT PATTERN...", 2, CLI_MAX_OPERANDS, 0, cmd_freeze,
      "freeze layers of a checkpoint by hand", EDIT_HELP},
     {"unfreeze", "CHECKPOINT PATTERN...", 2, CLI_MAX_OPERANDS, 0, cmd_unfreeze,

@@ -37,7 +37,7 @@ static const cli_option option_table[] = {
      "dnn (oneDNN) or ref (plain loops); default: the recipe's"},
     {OPTION_PRESET, "--preset", "NAME", KIND_TEXT, FIELD(preset), "the preset to expand"},
     {OPTION_EPOCHS, "--epochs", "N", KIND_COUNT, FIELD(epochs),
-     "length of all phases together (default: enough for each to have one)"},
+     "length of all phases together (default: by the number of images)"},
     {OPTION_LIST, "--list", NULL, KIND_FLAG, FIELD(list), "list the presets"},
     {OPTION_STEPS, "--steps", NULL, KIND_FLAG, FIELD(steps), "list every step of the plans"},
     {OPTION_TEXT, "--text", NULL, KIND_FLAG, FIELD(text),

@@ -129,6 +129,8 @@ set(THAW_REST_SOURCES
     src/train/feature_store.c
     src/train/features.c
     src/train/init.c
+    src/train/init_data.c
+    src/train/init_text.c
     src/train/job.c
     src/train/matching.c
     src/train/moments.c
@@ -315,6 +317,8 @@ set(THAW_UNIT_TESTS
     train/test_feature_store
     train/test_features
     train/test_init
+    train/test_init_data
+    train/test_init_text
     train/test_job
     train/test_kills
     train/test_moments
@@ -352,6 +356,7 @@ set(THAW_SCRIPT_TESTS
     cli/pictures
     cli/predict
     cli/resume
+    cli/start
     cli/train)
 
 # Fuzz targets; the corpus of each is tests/fuzz/corpus/NAME/.

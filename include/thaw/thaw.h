@@ -295,15 +295,19 @@ THAW_API THAW_MUST_USE thaw_status thaw_edit(char **out, const char *path, thaw_
                                              int n);
 
 /*
- * A recipe to begin with, from a preset (thaw_presets): the phases it expands to over this network
- * are ordinary ones, to be read and edited.
+ * A recipe to begin with: looks at a network and at data, and chooses phases, image size, batch and
+ * length that suit both. The phases are ordinary ones, to be read and edited.
  *
- * model    a model folder, or the name of an architecture that needs no more than its name
- * options  of the preset; NULL or a length of 0: a length in epochs that gives each phase one
- * data     n_data paths: training images, then validation images; the rest has to be filled in
+ * model    a model folder, a file of weights, or the name of an architecture that needs no more
+ * than its name
+ * preset   of thaw_presets; NULL: "halves" for pretrained weights, one phase for random ones
+ * options  of the preset; NULL or a length of 0: a length in epochs that suits the data
+ * data     n_data paths: a folder of pictures, or with train/, valid/ and test/ below it; a list of
+ * pictures; or IDX images; then the same for validation and for testing. None: to be filled in.
+ * They are opened as a run does, and what is wrong with them is an error
  *
  * Errors: THAW_E_NOMATCH for an unknown preset, those of thaw_schedule_preset and of reading the
- * model.
+ * model and the data.
  */
 THAW_API THAW_MUST_USE thaw_status thaw_init(char **out, const char *model, const char *preset,
                                              const thaw_preset_options *options,

@@ -93,31 +93,44 @@ static int64_t share(const expansion *x, int i, int n)
 
 /* ---- the presets */
 
-/* The modules right below the root, the head apart: all of the body, with what containers own. */
-static thaw_status take_body(expansion *x)
+/* The modules right below the root, with what containers own, apart from units of groups `end` on.
+ */
+static thaw_status take_below(expansion *x, int end)
 {
     const tree_module *module = x->tree->module;
 
     clear_patterns(x);
     for (int m = 1; m < x->tree->n_modules; m = module[m].end) {
-        bool head = !module[m].layer;
+        bool above = !module[m].layer;
 
         for (int i = 0; i < x->b.n_units; i++)
-            head = head || (x->b.unit[i] == m && x->b.group[i] == x->b.n_groups - 1);
-        if (!head)
+            above = above || (x->b.unit[i] == m && x->b.group[i] >= end);
+        if (!above)
             THAW_CHECK(add_pattern(x, m));
     }
     return THAW_OK;
 }
 
-/* What of the head lies below one of those. */
-static thaw_status take_inner_head(expansion *x)
+/* What of groups [begin, end) lies below one of those. */
+static thaw_status take_inner(expansion *x, int begin, int end)
 {
     clear_patterns(x);
     for (int i = 0; i < x->b.n_units; i++)
-        if (x->b.group[i] == x->b.n_groups - 1 && x->tree->module[x->b.unit[i]].parent != 0)
+        if (x->b.group[i] >= begin && x->b.group[i] < end &&
+            x->tree->module[x->b.unit[i]].parent != 0)
             THAW_CHECK(add_pattern(x, x->b.unit[i]));
     return THAW_OK;
+}
+
+/* All of the body; what of the head lies below one of its modules. */
+static thaw_status take_body(expansion *x)
+{
+    return take_below(x, x->b.n_groups - 1);
+}
+
+static thaw_status take_inner_head(expansion *x)
+{
+    return take_inner(x, x->b.n_groups - 1, x->b.n_groups);
 }
 
 static thaw_status begin_with_head(expansion *x, int64_t length)
@@ -153,6 +166,38 @@ static thaw_status gradual(expansion *x)
         THAW_CHECK(thaw_schedule_unfreeze(x->schedule, x->pattern, x->n_patterns));
     }
     return THAW_OK;
+}
+
+/* As people write it: 0.1 gives 0.01, not the double next to it. */
+static double square(double factor)
+{
+    const double rounded = round(factor * factor * 1e12) / 1e12;
+
+    return rounded > 0 ? rounded : factor * factor;
+}
+
+/* The upper half keeps its rate when the rest thaws; a network of one block has no lower half. */
+static thaw_status halves(expansion *x)
+{
+    const int head = x->b.n_groups - 1, half = head > 1 ? (head + 1) / 2 : 0;
+    const int parts = half > 0 ? 3 : 2;
+
+    THAW_CHECK(begin_with_head(x, share(x, 0, parts)));
+    THAW_CHECK(
+        begin_phase(x, share(x, 1, parts), THAW_OPTIMIZER_REBUILD, half ? "upper half" : "all", 0));
+    THAW_CHECK(half ? take_groups(x, half, head) : take_body(x));
+    THAW_CHECK(thaw_schedule_unfreeze(x->schedule, x->pattern, x->n_patterns));
+    THAW_CHECK(set_rate(x, x->o.factor));
+    if (half > 0) {
+        THAW_CHECK(begin_phase(x, share(x, 2, parts), THAW_OPTIMIZER_REBUILD, "all", 0));
+        THAW_CHECK(take_below(x, half));
+        THAW_CHECK(thaw_schedule_unfreeze(x->schedule, x->pattern, x->n_patterns));
+        THAW_CHECK(set_rate(x, square(x->o.factor)));
+        THAW_CHECK(take_inner(x, half, head));
+        THAW_CHECK(set_rate(x, x->o.factor));
+    }
+    THAW_CHECK(take_inner_head(x));
+    return set_rate(x, 1.0);
 }
 
 static thaw_status discriminative(expansion *x)
@@ -277,6 +322,9 @@ static const struct {
 } table[] = {
     {"linear-probe", "the head alone, then everything, the body at `factor` of the rate", 0.1,
      linear_probe},
+    {"halves",
+     "the head, then the upper half at `factor` of the rate, then all, below at its square", 0.1,
+     halves},
     {"gradual", "from the top, one block more each phase", 1, gradual},
     {"discriminative", "one phase; each block `factor` of the rate of the one above it", 0.5,
      discriminative},

@@ -5,15 +5,15 @@
 
 expect 0 "linear-probe" "$thaw" init --list
 cp out presets
-for preset in linear-probe gradual discriminative layer-decay freeze-out random-blocks; do
+for preset in linear-probe halves gradual discriminative layer-decay freeze-out random-blocks; do
     has presets "$preset"
     "$thaw" init --preset $preset resnet18 "$fashion/train-images-idx3-ubyte.gz" >$preset.toml
     expect 0 "(all)" "$thaw" show $preset.toml
 done
 expect 78 "did you mean 'gradual'" "$thaw" init --preset graduel resnet18
 expect 66 "did you mean 'resnet18'" "$thaw" init --preset gradual resnet19
-expect 64 "--preset NAME" "$thaw" init resnet18
-expect 64 "--preset NAME" "$thaw" init --preset gradual
+expect 64 "needs a MODEL" "$thaw" init
+expect 64 "needs a MODEL" "$thaw" init --preset gradual
 
 # A preset's recipe runs as it is printed.
 tiny_recipe >tiny.toml

@@ -66,6 +66,47 @@ static void test_linear_probe(void **state)
     unmake(&m);
 }
 
+static bool in_lower_half(const made *m, int p)
+{
+    static const char *const lower[] = {"conv1.", "bn1.", "layer1.", "layer2."};
+    const char *const name = thaw_tree_param_name(m->model->tree, p);
+
+    for (size_t i = 0; i < THAW_COUNT(lower); i++)
+        if (strncmp(name, lower[i], strlen(lower[i])) == 0)
+            return true;
+    return false;
+}
+
+static void test_halves(void **state)
+{
+    made m = make("resnet18", "halves", NULL);
+
+    (void)state;
+    CHECK_INT(thaw_schedule_n_phases(m.schedule), 3);
+    for (int p = 0; p < m.model->n_params; p++) {
+        const bool lower = in_lower_half(&m, p);
+
+        CHECK(effect_in(&m, 0)->trainable[p] == is_head(&m, p));
+        CHECK_MSG(effect_in(&m, 1)->trainable[p] == !lower, "'%s'",
+                  thaw_tree_param_name(m.model->tree, p));
+        CHECK(effect_in(&m, 2)->trainable[p]);
+        CHECK_NEAR(effect_in(&m, 2)->lr_scale[p], is_head(&m, p) ? 1 : lower ? 0.01 : 0.1, 0, 0);
+    }
+    unmake(&m);
+}
+
+static void test_random_weights(void **state)
+{
+    made m = make("resnet18", NULL, NULL);
+
+    (void)state;
+    CHECK_INT(thaw_schedule_n_phases(m.schedule), 1);
+    for (int p = 0; p < m.model->n_params; p++)
+        CHECK(effect_in(&m, 0)->trainable[p]);
+    CHECK_CONTAINS(m.text, "random weights");
+    unmake(&m);
+}
+
 static void test_gradual(void **state)
 {
     made m = make("resnet18", "gradual", NULL);
@@ -188,12 +229,16 @@ static void test_model_folder_and_data(void **state)
     data[1] = small_path(valid, folder, "valid-images-idx3-ubyte");
     small_data(folder);
     check_write_file(check_path(folder, "config.json"), config, strlen(config));
-    CHECK_OK(thaw_init(&text, folder, "linear-probe", NULL, data, 2));
+    CHECK_OK(thaw_init(&text, folder, "linear-probe", NULL, NULL, 0));
     CHECK_CONTAINS(text, folder);
+    thaw_text_free(text);
+    /* with data everything is opened as a run would, and there are no weights yet */
+    CHECK_ERROR(thaw_init(&text, folder, "linear-probe", NULL, data, 2), THAW_E_MISSING, folder);
+    CHECK_OK(thaw_init(&text, "resnet18", "linear-probe", NULL, data, 2));
     thaw_recipe *r = small_recipe(text, "/");
     CHECK_STR(r->train.images, file);
     CHECK_STR(r->valid.images, valid);
-    CHECK_CONTAINS(r->model_path, folder);
+    CHECK_INT(r->loader.batch, 4);
     thaw_recipe_destroy(r);
     thaw_text_free(text);
     check_folder_remove(folder);
@@ -219,6 +264,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_linear_probe),
+        cmocka_unit_test(test_halves),
+        cmocka_unit_test(test_random_weights),
         cmocka_unit_test(test_gradual),
         cmocka_unit_test(test_rates_fall_towards_the_bottom),
         cmocka_unit_test(test_freeze_out),

@@ -1,0 +1,71 @@
+#!/bin/sh
+# start.sh ROOT BUILD - a new user in an empty folder: ten pictures in two classes, one `thaw init`
+# and one `thaw train`; then the other things that people have.
+. "$(dirname "$0")/lib.sh"
+from=$root/tests/data/pictures
+
+mkdir -p pictures/cat pictures/dog
+i=0
+for file in rgb.png colour.jpg grey.jpg alpha.png progressive.jpg; do
+    cp "$from/$file" "pictures/cat/$i-$file"
+    cp "$from/resize_hard.png" "pictures/dog/$i.png"
+    i=$((i + 1))
+done
+
+# The network to start from: one that a run has left.
+cat >small.toml <<END
+[model]
+arch = "resnet18"
+widths = [8, 8, 16, 16]
+blocks = [1, 1, 1, 1]
+stem = "small"
+[data]
+format = "folder"
+train = "pictures"
+image_size = 24
+valid_fraction = 0.2
+[[phase]]
+epochs = 1
+END
+expect 0 "finished" "$thaw" train small.toml --run small
+cp -r small/best network
+
+expect 0 "three phases: the head, the upper half, then everything" "$thaw" init network pictures
+cp out recipe.toml
+has recipe.toml "8 images to learn from, 2 to check with, in 2 classes: cat 5, dog 5"
+has recipe.toml "each of them is 50 points of the accuracy"
+has recipe.toml "batch = 2 "
+has recipe.toml "image_size = 24 "
+expect 0 "finished" "$thaw" train recipe.toml --run run
+for phase in head "upper half" all; do
+    grep -q "^$phase  " out || fail "the table at the end has no phase '$phase'"
+done
+expect 0 "accuracy" "$thaw" eval run
+
+# The same with splits, and with numbers to predict.
+mkdir -p split/train split/val
+cp -r pictures/* split/train
+cp -r pictures/* split/val
+expect 0 '/split/val"' "$thaw" init network split
+cp out recipe.toml
+hasnt recipe.toml "valid_fraction"
+expect 0 "phase 3 of 3: all" "$thaw" plan recipe.toml
+{
+    echo file,value
+    for file in pictures/*/*; do
+        echo "$file,${#file}.5"
+    done
+} >list.csv
+expect 0 'target = "number"' "$thaw" init network list.csv --epochs 3
+cp out recipe.toml
+expect 0 "finished" "$thaw" train recipe.toml --run numbers --quiet
+expect 0 "random weights" "$thaw" init resnet18 "$fashion"
+has out "mean = 0.286"
+
+# What people get wrong.
+expect 66 "'picture' is not there" "$thaw" init network picture
+expect 65 "has no folders in it, only pictures" "$thaw" init network pictures/cat
+expect 66 "did you mean 'resnet18'" "$thaw" init resnet19 pictures
+[ ! -s out ] || fail "half a recipe is printed"
+
+finish
