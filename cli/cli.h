@@ -115,6 +115,9 @@ int cli_report(thaw_status status);
  * written. */
 int cli_print(char *text);
 
+/* A string of JSON on stdout. */
+void cli_print_json(const char *s);
+
 /* " (did you mean 'train'?)" into a buffer of `size` bytes, or "" where nothing is near.
  * nth(i) is candidate i, NULL after the last. */
 const char *cli_near(char *buffer, size_t size, const char *wanted, const char *(*nth)(int i));

@@ -16,26 +16,13 @@ typedef struct answers {
     int failed;
 } answers;
 
-static void print_json_string(const char *s)
-{
-    putchar('"');
-    for (const unsigned char *p = (const unsigned char *)s; *p; p++)
-        if (*p == '"' || *p == '\\')
-            printf("\\%c", *p);
-        else if (*p < 0x20)
-            printf("\\u%04x", *p);
-        else
-            putchar(*p);
-    putchar('"');
-}
-
 static void print_json_answer(const thaw_prediction *p)
 {
     fputs("{\"file\": ", stdout);
-    print_json_string(p->file);
+    cli_print_json(p->file);
     if (p->error) {
         fputs(", \"error\": ", stdout);
-        print_json_string(p->error);
+        cli_print_json(p->error);
     } else if (p->n_top == 0) {
         if (isfinite(p->value))
             printf(", \"value\": %.9g", p->value);
@@ -47,7 +34,7 @@ static void print_json_answer(const thaw_prediction *p)
             printf("%s{\"class\": %d, ", i ? ", " : "", p->top[i].number);
             if (p->top[i].name) {
                 fputs("\"name\": ", stdout);
-                print_json_string(p->top[i].name);
+                cli_print_json(p->top[i].name);
                 fputs(", ", stdout);
             }
             printf("\"probability\": %.6f}", p->top[i].probability);

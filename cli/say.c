@@ -178,3 +178,16 @@ const char *cli_duration(char *buffer, double seconds)
         snprintf(buffer, 32, "%d h %02d min", (int)minutes / 60, (int)minutes % 60);
     return buffer;
 }
+
+void cli_print_json(const char *s)
+{
+    putchar('"');
+    for (const unsigned char *p = (const unsigned char *)s; *p; p++)
+        if (*p == '"' || *p == '\\')
+            printf("\\%c", *p);
+        else if (*p < 0x20)
+            printf("\\u%04x", *p);
+        else
+            putchar(*p);
+    putchar('"');
+}

@@ -182,12 +182,15 @@ typedef struct thaw_eval_result {
     int64_t n;
     double loss;      /* mean, natural logarithm */
     double accuracy;  /* in [0, 1]; NAN with numbers to predict */
+    double top5;      /* share of samples whose class is among the five likeliest, in [0, 1]; NAN
+                         with five classes or fewer, and with numbers */
     double rmse, mae; /* errors of numbers: root of mean square, mean of absolutes; NAN: classes */
     double baseline;  /* share of the largest class */
     double seconds;
     int n_classes;
-    int64_t *confusion; /* [n_classes, n_classes]: row true class, column predicted; free with
-                           thaw_eval_done */
+    int64_t *confusion;      /* [n_classes, n_classes]: row true class, column predicted; free with
+                                thaw_eval_done, */
+    const char **class_name; /* [n_classes]; NULL: they have none */
 } thaw_eval_result;
 THAW_API void thaw_eval_done(thaw_eval_result *result);
 

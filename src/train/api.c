@@ -248,6 +248,31 @@ done:
     return status;
 }
 
+/* A copy of the names of all classes, in one block; none where some have no name. */
+static thaw_status copy_names(const char ***out, const model_config *c)
+{
+    const size_t n = (size_t)c->n_classes, pointers = n * sizeof **out;
+    size_t bytes = pointers;
+    char *block, *at;
+
+    if (c->n_labels < c->n_classes)
+        return THAW_OK;
+    for (size_t i = 0; i < n; i++)
+        bytes += strlen(c->label[i]) + 1;
+    block = thaw__new(bytes, 1);
+    if (!block)
+        return thaw_fail(THAW_E_NOMEM, "out of memory for the names of %zu classes", n);
+    *out = (const char **)(void *)block;
+    at = block + pointers;
+    for (size_t i = 0; i < n; i++) {
+        const size_t length = strlen(c->label[i]) + 1;
+
+        (*out)[i] = memcpy(at, c->label[i], length);
+        at += length;
+    }
+    return THAW_OK;
+}
+
 static thaw_status evaluate_job(thaw_eval_result *result, job *j, const char *split)
 {
     dataset *d = job_split(j, split);
@@ -267,19 +292,22 @@ static thaw_status evaluate_job(thaw_eval_result *result, job *j, const char *sp
     if (!r.confusion)
         return thaw_fail(THAW_E_NOMEM, "out of memory for a confusion matrix of %d classes",
                          r.n_classes);
+    THAW_TRY(copy_names(&r.class_name, &j->model->config));
     THAW_TRY(evaluate(&sums, r.confusion, &cache, j, d, NULL));
     r.n = sums.n;
     r.loss = sums.loss;
     r.accuracy = d->target ? NAN : (double)sums.hits / (double)sums.n;
+    r.top5 = d->target || r.n_classes <= NEAR_HITS ? NAN : (double)sums.near / (double)sums.n;
     r.rmse = d->target ? sqrt(sums.squared / (double)sums.n) : NAN;
     r.mae = d->target ? sums.absolute / (double)sums.n : NAN;
     r.baseline = d->label ? dataset_majority(d) : 0;
     r.seconds = sums.seconds;
     *result = r;
     r.confusion = NULL;
+    r.class_name = NULL;
 done:
     plans_done(&cache);
-    thaw__free(r.confusion);
+    thaw_eval_done(&r);
     return status;
 }
 
@@ -313,7 +341,9 @@ done:
 void thaw_eval_done(thaw_eval_result *result)
 {
     thaw__free(result->confusion);
+    thaw__free(result->class_name);
     result->confusion = NULL;
+    result->class_name = NULL;
 }
 
 thaw_status thaw_plan(char **out, const thaw_recipe *recipe, const thaw_run_options *options,

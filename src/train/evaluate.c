@@ -107,6 +107,26 @@ static void sum_errors(eval_sums *sums, const plan_entry *e, const batch *b)
     sums->n += b->n;
 }
 
+static double output_at(const void *output, dtype real, size_t i)
+{
+    return real == DTYPE_F64 ? ((const double *)output)[i] : ((const float *)output)[i];
+}
+
+/* Whether fewer than NEAR_HITS outputs of a sample are ahead of its label's; of equal ones the
+ * first is. */
+static bool is_near(const void *output, dtype real, size_t row, int64_t n, int32_t label)
+{
+    const double own = output_at(output, real, row * (size_t)n + (size_t)label);
+    int ahead = 0;
+
+    for (int64_t k = 0; k < n && ahead < NEAR_HITS; k++) {
+        const double y = output_at(output, real, row * (size_t)n + (size_t)k);
+
+        ahead += k != label && !(y < own) && (k < label || y != own);
+    }
+    return ahead < NEAR_HITS;
+}
+
 static void count_hits(eval_sums *sums, int64_t *confusion, const job *j, const plan_entry *e,
                        const batch *b)
 {
@@ -120,6 +140,7 @@ static void count_hits(eval_sums *sums, int64_t *confusion, const job *j, const 
             predicted ? predicted[i] : greatest(output, e->plan->real, (size_t)i, K);
 
         sums->hits += guess == b->labels[i];
+        sums->near += is_near(output, e->plan->real, (size_t)i, K, b->labels[i]);
         if (confusion)
             confusion[b->labels[i] * K + guess]++;
     }

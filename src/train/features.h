@@ -101,9 +101,11 @@ void features_take_notes(text *notes, features *f);
  * Loss (mean) and hits over a data set, or with numbers to predict their errors. confusion: NULL or
  * [K, K] zeroed, added to; untouched with numbers. features: NULL, or those to use.
  */
+#define NEAR_HITS 5
 typedef struct eval_sums {
     double loss, valid;
     int64_t hits, n;
+    int64_t near;             /* the label is among the NEAR_HITS greatest outputs */
     double squared, absolute; /* of the errors; 0 with classes */
     double seconds;
 } eval_sums;

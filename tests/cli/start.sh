@@ -40,7 +40,15 @@ expect 0 "finished" "$thaw" train recipe.toml --run run
 for phase in head "upper half" all; do
     grep -q "^$phase  " out || fail "the table at the end has no phase '$phase'"
 done
-expect 0 "accuracy" "$thaw" eval run
+expect 0 "accuracy" "$thaw" eval run --split train
+grep -q '^class *images *recall *precision$' out || fail "eval has no table of classes"
+grep -q '^dog  *4  ' out || fail "eval does not name the classes"
+grep -q '^  *cat  *dog$' out || fail "the matrix has no names"
+hasnt out "top-5"
+expect 0 "" "$thaw" eval run --json
+"$build/json_check" classes per_class accuracy top5 <out >values || fail "eval --json is no JSON"
+has values '["cat","dog"]'
+has values '"support":1'
 
 # The same with splits, and with numbers to predict.
 mkdir -p split/train split/val

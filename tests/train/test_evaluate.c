@@ -90,6 +90,42 @@ static void count_again(const char *folder, const char *loss,
     text_done(&t);
 }
 
+/* Among the five greatest of eight outputs: counted from single samples. */
+static void test_near_hits(void **state)
+{
+    enum { K = 8 };
+    int64_t confusion[K * K] = {0}, near = 0;
+    eval_sums sums;
+    small_run r;
+
+    small_open(&r,
+               "[model]\narch = 'mlp'\nwidths = [64, 8]\nnum_classes = 8\n" SMALL_DATA SMALL_REF_F64
+                   EVAL_TAIL,
+               *state, NULL);
+    for (int64_t i = 0; i < SMALL_VALID; i++) {
+        const int label = (int)(i % SMALL_CLASSES);
+        const param *w = small_param(&r, "head.weight"), *b = small_param(&r, "head.bias");
+        double x[K];
+        int ahead = 0;
+
+        for (int k = 0; k < K; k++) {
+            x[k] = ((const double *)b->data)[k];
+            for (int p = 0; p < 64; p++)
+                x[k] +=
+                    ((const double *)w->data)[k * 64 + p] *
+                    ((small_pixel(3000 + i, p / SMALL_SIDE, p % SMALL_SIDE) / 255.0 - 0.3) / 0.4);
+        }
+        for (int k = 0; k < K; k++)
+            ahead += x[k] > x[label];
+        near += ahead < 5;
+    }
+    evaluate_split_of(&sums, confusion, &r, "valid");
+    CHECK_INT(sums.near, near);
+    CHECK_MSG(near > 0 && near < SMALL_VALID, "%lld of %d tell little", (long long)near,
+              SMALL_VALID);
+    small_close(&r);
+}
+
 static void test_counted_again(void **state)
 {
     count_again(*state, "", cross_entropy);
@@ -180,9 +216,9 @@ static void test_failing_source(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_counted_again),   cmocka_unit_test(test_executors_agree),
-        cmocka_unit_test(test_leaves_no_trace), cmocka_unit_test(test_all_ignored),
-        cmocka_unit_test(test_failing_source),
+        cmocka_unit_test(test_near_hits),       cmocka_unit_test(test_counted_again),
+        cmocka_unit_test(test_executors_agree), cmocka_unit_test(test_leaves_no_trace),
+        cmocka_unit_test(test_all_ignored),     cmocka_unit_test(test_failing_source),
     };
 
     return cmocka_run_group_tests(tests, small_setup, small_teardown);
