@@ -180,6 +180,8 @@ static void print_lines(progress *p, const char *indent, const char *text)
 
 static void on_run(progress *p, const thaw_event *e)
 {
+    if (p->mode == PROGRESS_QUIET)
+        return;
     print_lines(p, "", e->text);
     if (e->baseline > 0)
         fprintf(p->to, "guessing the largest class would be right for %.1f%%\n", 100 * e->baseline);

@@ -375,7 +375,7 @@ static void add_tensors(network *n)
 
 static void build_graph(network *n)
 {
-    const op_attrs conv = {.conv = {{1, 1}, {1, 1}, {1, 1}, 1}};
+    const op_attrs conv = {.conv = {{1, 1}, {1, 1}, {1, 1}, 1, {0, 0}}};
     const op_attrs norm = {.norm = {1e-5, 0.1}}, pool = {.pool = {{3, 3}, {2, 2}, {1, 1}, 0}};
     const op_attrs dropout = {.dropout = {0.5, 77}};
     const shape image = shape_4(DIM_BATCH, 5, 5, 2), batch = shape_1(DIM_BATCH);

@@ -237,7 +237,7 @@ static void test_conv2d_by_hand(void **state)
     double src[9] = {1, 2, 3, 4, 5, 6, 7, 8, 9}, weight[4] = {1, 2, 3, 4}, bias[1] = {0.5};
     double dst[4], scratch[16];
     const double want[4] = {4.5, 18.5, 36.5, 77.5};
-    const op_attrs attrs = {.conv = {{2, 2}, {1, 1}, {1, 1}, 1}};
+    const op_attrs attrs = {.conv = {{2, 2}, {1, 1}, {1, 1}, 1, {0, 0}}};
     const shape image = shape_4(1, 3, 3, 1), window = shape_4(1, 1, 2, 2), one = shape_1(1);
     const shape out = shape_4(1, 2, 2, 1);
     exec_call c = {.attrs = &attrs, .scratch = scratch};
