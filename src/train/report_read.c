@@ -208,10 +208,13 @@ static const struct event_row {
 
 static thaw_status take_line(report_data *r, const char *line, size_t n)
 {
-    json_t *const e = json_loadb(line, n, JSON_REJECT_DUPLICATES, NULL);
+    json_t *e = NULL;
+    thaw_status status = json_parse(&e, line, n, "events.jsonl");
     const char *const name = json_string_value(json_object_get(e, "event"));
-    thaw_status status = THAW_OK;
 
+    if (status == THAW_E_NOMEM)
+        return status;
+    status = THAW_OK;
     if (!name)
         r->broken++;
     for (size_t i = 0; name && i < THAW_COUNT(event_table); i++)
