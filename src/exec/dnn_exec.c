@@ -45,6 +45,10 @@ typedef struct dnn_session {
 /* ----------------------------------------------------------------------------------------------
  * problems */
 
+/* The gradient of a layer's weight over so few rows costs less than bringing it from the layout of
+ * oneDNN's own kernel to ours: it is made as a product, in place. */
+enum { FEW_ROWS = 128 };
+
 /* Steps for oneDNN. */
 static bool is_dense(const plan *p, const plan_step *step)
 {
@@ -173,6 +177,10 @@ static bool problem_of(dnn_problem *p, fast_pixels *pixels, const exec_call *c,
         const int64_t channels = weight->shape->dim[1];
 
         fill_linear(p, (int64_t)src->elements / channels, channels, weight->shape->dim[0]);
+        if (role == DNN_BACKWARD_WEIGHT && p->batch <= FEW_ROWS) {
+            p->linear = DNN_PRODUCT;
+            p->bias = 0;
+        }
         return true;
     }
     fill_convolution(p, c->attrs, src->shape, weight->shape, dst->shape);
