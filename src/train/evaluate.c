@@ -92,9 +92,18 @@ static int32_t greatest(const void *output, dtype real, size_t row, int64_t n)
     return best;
 }
 
+/* Where everything is frozen, what was kept of a sample may be the network's output itself: then it
+ * is an input of the run, which a session does not hold. */
+static const void *output_of(const plan_entry *e, const batch *b)
+{
+    const int slot = e->plan->results.output;
+
+    return e->plan->slot[slot].place == SLOT_INPUT ? b->images : exec_read(e->session, slot);
+}
+
 static void sum_errors(eval_sums *sums, const plan_entry *e, const batch *b)
 {
-    const void *output = exec_read(e->session, e->plan->results.output);
+    const void *output = output_of(e, b);
 
     for (int64_t i = 0; i < b->n; i++) {
         const double y =
@@ -132,7 +141,7 @@ static void count_hits(eval_sums *sums, int64_t *confusion, const job *j, const 
 {
     const plan_results *r = &e->plan->results;
     const int32_t *predicted = r->predicted >= 0 ? exec_read(e->session, r->predicted) : NULL;
-    const void *output = exec_read(e->session, r->output);
+    const void *output = output_of(e, b);
     const int64_t K = j->model->config.n_classes;
 
     for (int64_t i = 0; i < b->n; i++) {
