@@ -205,11 +205,11 @@ static void print_text(const thaw_eval_result *r, const char *split)
                r->loss, r->rmse, r->mae, cli_duration(duration, r->seconds));
         return;
     }
-    printf("%s: %s images, loss %.4f, accuracy %.2f%% ", split, cli_count(count, r->n), r->loss,
+    printf("%s: %s images, loss %.4f, accuracy %.2f%%", split, cli_count(count, r->n), r->loss,
            100 * r->accuracy);
     if (!isnan(r->top5))
-        printf("top-5 %.2f%% ", 100 * r->top5);
-    printf("(the largest class alone: %.2f%%), %s\n", 100 * r->baseline,
+        printf(", top-5 %.2f%%", 100 * r->top5);
+    printf(" (the largest class alone: %.2f%%), %s\n", 100 * r->baseline,
            cli_duration(duration, r->seconds));
     if (r->confusion && r->n_classes > 1 && r->n_classes <= LIST_CLASSES)
         print_classes(r);
