@@ -9,11 +9,15 @@
  *             break;                       // operation n was never reached
  *         ...
  *     }
+ *
+ * Operations of other threads count too, unless faults_only says whose are meant.
  */
 #ifndef THAW_TESTS_FAULTS_H
 #define THAW_TESTS_FAULTS_H
 
 #include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <unistd.h>
 
 #include "base/base.h"
@@ -22,20 +26,35 @@
 #define FAULT_EXIT  (-2) /* the process ends before the operation, with exit code 99 */
 #define FAULT_COUNT (-3) /* nothing fails, operations are counted */
 
+/* Whose operations are counted and may fail; the caller is the thread that arms. */
+typedef enum faults_of { FAULTS_OF_ALL, FAULTS_OF_CALLER, FAULTS_OF_OTHERS } faults_of;
+
 typedef struct faults {
-    long n, at;
+    atomic_long n;
+    long at;
     int kind;
     bool forever;
+    faults_of of;
+    pthread_t caller;
 } faults;
 static faults faults_state __attribute__((unused));
+
+static inline bool faults_counts(const faults *f)
+{
+    return f->of == FAULTS_OF_ALL ||
+           (pthread_equal(pthread_self(), f->caller) != 0) == (f->of == FAULTS_OF_CALLER);
+}
 
 /* Is the operation now beginning one that fails? Then errno is set. */
 static inline bool faults_strike(void)
 {
     faults *f = &faults_state;
+    long n;
 
-    f->n++;
-    if (f->kind == FAULT_COUNT || (f->forever ? f->n < f->at : f->n != f->at))
+    if (!faults_counts(f))
+        return false;
+    n = ++f->n;
+    if (f->kind == FAULT_COUNT || (f->forever ? n < f->at : n != f->at))
         return false;
     if (f->kind == FAULT_EXIT)
         _exit(99);
@@ -51,7 +70,7 @@ static inline size_t faults_cut(size_t n)
     const faults *f = &faults_state;
     const bool hit = f->forever ? f->n >= f->at : f->n == f->at;
 
-    return f->kind == FAULT_SHORT && hit && n > 1 ? n / 2 : n;
+    return f->kind == FAULT_SHORT && hit && faults_counts(f) && n > 1 ? n / 2 : n;
 }
 
 static inline int faults_open(int dir_fd, const char *path, int flags, unsigned mode)
@@ -158,8 +177,19 @@ static inline void faults_arm(long at, int kind, bool forever)
     table.truncate = faults_truncate;
     table.lock = faults_lock;
     table.free_bytes = faults_free_bytes;
-    faults_state = (faults){.at = at, .kind = kind, .forever = forever};
+    faults_state.n = 0;
+    faults_state.at = at;
+    faults_state.kind = kind;
+    faults_state.forever = forever;
+    faults_state.of = FAULTS_OF_ALL;
+    faults_state.caller = pthread_self();
     os_install(&table);
+}
+
+/* Between arming and what is tested. */
+static inline void faults_only(faults_of of)
+{
+    faults_state.of = of;
 }
 
 /* Back to normal; was the operation reached? */

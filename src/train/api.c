@@ -5,7 +5,6 @@
 
 #include "train/features.h"
 
-#include <fcntl.h>
 #include <math.h>
 #include <string.h>
 
@@ -75,41 +74,6 @@ static thaw_status begin_folder(run_folder *f, const thaw_recipe *recipe, const 
     return os_replace_file(path, "recipe.toml", recipe->resolved, strlen(recipe->resolved));
 }
 
-/* Bytes of the history that is there; 0 without one. */
-static thaw_status history_bytes(int64_t *out, const char *path)
-{
-    int fd = -1;
-
-    *out = 0;
-    if (os_kind_of(path) == OS_ABSENT)
-        return THAW_OK;
-    THAW_CHECK(os_open_file(&fd, out, path));
-    os_close(fd);
-    return THAW_OK;
-}
-
-/* The history goes on where the checkpoint was made: what came after is made again. It may be
- * shorter, since it is not synced; it is never made longer. */
-static thaw_status open_events(trainer *t, const char *run)
-{
-    char *path = os_path(run, "events.jsonl");
-    thaw_status status = THAW_OK;
-    int64_t bytes;
-
-    if (!path)
-        return thaw_fail(THAW_E_NOMEM, "out of memory for the path of a run's history");
-    THAW_TRY(history_bytes(&bytes, path));
-    t->events_fd = os()->open(AT_FDCWD, path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
-    if (t->events_fd < 0)
-        status = thaw_fail(THAW_E_CREATE, "cannot open the history of run '%s'", run);
-    else if (bytes > t->state.events_bytes &&
-             os()->truncate(t->events_fd, t->state.events_bytes) != 0)
-        status = thaw_fail(THAW_E_IO, "cannot cut the history of run '%s'", run);
-done:
-    thaw__free(path);
-    return status;
-}
-
 static const thaw_run_options no_options;
 
 thaw_status thaw_train(const thaw_recipe *recipe, const thaw_run_options *options)
@@ -125,7 +89,7 @@ thaw_status thaw_train(const thaw_recipe *recipe, const thaw_run_options *option
     if (options->run)
         THAW_TRY(begin_folder(&folder, recipe, options->run));
     if (options->run)
-        THAW_TRY(open_events(t, options->run));
+        THAW_TRY(events_open(t, options->run));
     THAW_TRY(trainer_run(t));
 done:
     trainer_destroy(t);
@@ -183,7 +147,7 @@ thaw_status thaw_resume(const thaw_run_options *options)
     if (options->n_sets > 0)
         THAW_TRY(os_replace_file(options->run, "recipe.toml", recipe->resolved,
                                  strlen(recipe->resolved)));
-    THAW_TRY(open_events(t, options->run));
+    THAW_TRY(events_open(t, options->run));
     THAW_TRY(trainer_run(t));
 done:
     trainer_destroy(t);

@@ -5,6 +5,7 @@
  */
 #include "train/train.h"
 
+#include <fcntl.h>
 #include <math.h>
 #include <string.h>
 
@@ -149,16 +150,89 @@ static void fill_common(thaw_event *e, const trainer *t)
     e->peak_bytes = thaw__process_peak();
 }
 
+/* ----------------------------------------------------------------------------------------------
+ * the history of a run: whole lines, `events_bytes` of them at any time
+ */
+
+/* Where the last whole line among the first n bytes ends. */
+static thaw_status end_of_lines(int64_t *out, int fd, int64_t n)
+{
+    char piece[4096];
+
+    while (n > 0) {
+        const int64_t size = THAW_MIN(n, (int64_t)sizeof piece);
+
+        n -= size;
+        THAW_CHECK(os_pread_all(fd, piece, (size_t)size, n, EVENTS_NAME));
+        for (int64_t i = size; i > 0; i--)
+            if (piece[i - 1] == '\n') {
+                *out = n + i;
+                return THAW_OK;
+            }
+    }
+    *out = 0;
+    return THAW_OK;
+}
+
+/* Bytes of the history that is there, and how many of them, up to `most`, are whole lines. */
+static thaw_status measure_history(int64_t *bytes, int64_t *whole, const char *path, int64_t most)
+{
+    thaw_status status;
+    int fd = -1;
+
+    *bytes = *whole = 0;
+    if (os_kind_of(path) == OS_ABSENT)
+        return THAW_OK;
+    THAW_CHECK(os_open_file(&fd, bytes, path));
+    status = end_of_lines(whole, fd, THAW_MIN(*bytes, most));
+    os_close(fd);
+    return status;
+}
+
+/* What came after the checkpoint is made again. After lost power there may be less than the
+ * checkpoint knew of: then some lines are missing, and what follows them is still right. */
+thaw_status events_open(trainer *t, const char *run)
+{
+    char *path = os_path(run, EVENTS_NAME);
+    thaw_status status = THAW_OK;
+    int64_t bytes, whole;
+
+    if (!path)
+        return thaw_fail(THAW_E_NOMEM, "out of memory for the path of a run's history");
+    THAW_TRY(measure_history(&bytes, &whole, path, t->state.events_bytes));
+    t->events_fd = os_open_at(AT_FDCWD, path, O_WRONLY | O_CREAT | O_APPEND, 0644);
+    if (t->events_fd < 0)
+        status = os_fail(THAW_E_CREATE, "open", path);
+    else if (bytes > whole && os()->truncate(t->events_fd, whole) != 0)
+        status = os_fail(THAW_E_IO, "cut", path);
+    else
+        t->state.events_bytes = whole;
+done:
+    thaw__free(path);
+    return status;
+}
+
+/* Half a line that could not be ended is taken away before anything is written behind it. */
+static bool mend_history(trainer *t)
+{
+    if (t->events_torn && os()->truncate(t->events_fd, t->state.events_bytes) == 0)
+        t->events_torn = false;
+    return !t->events_torn;
+}
+
 static void write_history(trainer *t, const thaw_event *e)
 {
     text line = TEXT_INIT;
 
-    if (t->events_fd < 0)
+    if (t->events_fd < 0 || !mend_history(t))
         return;
     event_print_json(&line, e);
-    if (!line.failed &&
-        os_write_all(t->events_fd, line.data, line.length, "events.jsonl") == THAW_OK)
-        t->state.events_bytes += (int64_t)line.length;
+    if (!line.failed) {
+        if (os_write_all(t->events_fd, line.data, line.length, EVENTS_NAME) == THAW_OK)
+            t->state.events_bytes += (int64_t)line.length;
+        else
+            t->events_torn = true;
+    }
     text_done(&line);
 }
 

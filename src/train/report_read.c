@@ -279,7 +279,7 @@ done:
 thaw_status report_read(report_data **out, const char *run)
 {
     report_data *r = thaw__new(1, sizeof *r);
-    char *path = os_path(run, "events.jsonl");
+    char *path = os_path(run, EVENTS_NAME);
     thaw_status status;
 
     if (!r || !path) {

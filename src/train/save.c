@@ -226,7 +226,7 @@ static thaw_status write_checkpoint(saver *s)
     if (s->with_phase_best)
         file[n++] = tensor_file(PHASE_BEST_NAME, &s->phase_best, NULL);
     /* the checkpoint says how long the history was; without it, it is only shorter */
-    if (s->history_fd >= 0 && os_sync(s->history_fd, "events.jsonl") != THAW_OK)
+    if (s->history_fd >= 0 && os_sync(s->history_fd, EVENTS_NAME) != THAW_OK)
         s->history_fd = -1;
     THAW_CHECK(os_make_folders(s->checkpoints));
     THAW_CHECK(ckpt_commit(s->checkpoints, s->iteration, 0, file, n));

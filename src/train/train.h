@@ -595,6 +595,7 @@ typedef struct trainer {
     params_snapshot *undo;          /* buffers before a step, to undo a skipped one */
     params_snapshot *phase_weights; /* best of a phase that restores them; NULL: none so far */
     int events_fd;                  /* -1: none */
+    bool events_torn;               /* half a line stands behind what state.events_bytes counts */
     saver *saver;                   /* NULL: nothing is saved */
     text history, provenance;       /* rows, see history.c */
     double phase_begun, rate_time, saved_at; /* monotonic seconds */
@@ -651,6 +652,11 @@ void trainer_destroy(trainer *t);
  */
 void trainer_tell(trainer *t, thaw_event *e);
 void event_print_json(text *out, const thaw_event *e);
+
+/* Open the run's history to go on where the state says, or, where it is shorter, at the end of its
+ * last whole line; the state then says so. Closed with the trainer. */
+#define EVENTS_NAME "events.jsonl"
+thaw_status events_open(trainer *t, const char *run) THAW_MUST_USE;
 
 /*
  * Optimizer state in files (moments.c). moments_sources: of all that has some in memory, parked or

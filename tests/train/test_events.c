@@ -5,6 +5,7 @@
 
 #include <fcntl.h>
 #include <jansson.h>
+#include <sys/stat.h>
 
 static json_t *line_of(const thaw_event *e)
 {
@@ -121,6 +122,82 @@ static void test_history_that_cannot_be_written(void **state)
     small_close(&r);
 }
 
+static thaw_status resume_it(const char *run)
+{
+    const thaw_run_options options = {.run = run, .threads = 1};
+
+    return thaw_resume(&options);
+}
+
+/* How many lines the history has, each of which must be a whole one, and how many are of `kind`. */
+static int count_lines(const char *run, const char *kind)
+{
+    char path[512], *rest = NULL;
+    size_t size;
+    char *all = check_read_file(&size, small_path(path, run, "events.jsonl"));
+    int n = 0;
+
+    CHECK_INT(strlen(all), size);
+    for (char *line = strtok_r(all, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
+        json_t *e = json_loads(line, JSON_REJECT_DUPLICATES, NULL);
+
+        CHECK_MSG(e, "not JSON: %s", line);
+        n += strcmp(json_string_value(json_object_get(e, "event")), kind) == 0;
+        json_decref(e);
+    }
+    free(all);
+    return n;
+}
+
+/* After lost power the history may be shorter than the checkpoint says: it goes on after its last
+ * whole line, and is cut there again when resumed again. */
+static void test_history_that_was_lost(void **state)
+{
+    char run[512], path[512];
+    small_record record = {.stop_at = 2};
+    const thaw_run_options options = {.run = small_path(run, *state, "lost"),
+                                      .threads = 1,
+                                      .on_event = small_listen,
+                                      .user = &record};
+    thaw_recipe *recipe = small_recipe(RECIPE, *state);
+
+    CHECK_STATUS(thaw_train(recipe, &options), THAW_E_STOPPED);
+    CHECK_INT(count_lines(run, "step"), 2);
+    (void)small_path(path, run, "events.jsonl");
+    /* from half of the second step's line on, all is gone */
+    {
+        char *all = check_read_file(NULL, path);
+        const char *second = strstr(strstr(all, "\"step\"") + 1, "\"step\"");
+
+        CHECK(truncate(path, second - all + 20) == 0);
+        free(all);
+    }
+    CHECK_OK(resume_it(run));
+    CHECK_INT(count_lines(run, "step"), 2); /* the first and the third */
+    CHECK_INT(count_lines(run, "end"), 1);
+    CHECK_OK(resume_it(run));
+    CHECK_INT(count_lines(run, "step"), 2);
+    thaw_recipe_destroy(recipe);
+}
+
+/* A write that stops half way leaves no half line before the next one. */
+static void test_history_with_a_torn_line(void **state)
+{
+    char path[512];
+    small_run r;
+    thaw_event e = {.kind = THAW_EVENT_NOTE, .text = "one"};
+
+    small_open(&r, RECIPE, *state, NULL);
+    CHECK(mkdir(small_path(path, *state, "torn"), 0755) == 0);
+    CHECK_OK(events_open(r.trainer, path));
+    trainer_tell(r.trainer, &e);
+    CHECK(write(r.trainer->events_fd, "{\"event\": \"no", 13) == 13);
+    r.trainer->events_torn = true;
+    trainer_tell(r.trainer, &e);
+    CHECK_INT(count_lines(path, "note"), 2);
+    small_close(&r);
+}
+
 typedef struct seen {
     int64_t iteration, phase_step;
     int wrong;
@@ -158,8 +235,12 @@ static void test_numbers(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_every_kind), cmocka_unit_test(test_texts_left_out),
-        cmocka_unit_test(test_history),    cmocka_unit_test(test_history_that_cannot_be_written),
+        cmocka_unit_test(test_every_kind),
+        cmocka_unit_test(test_texts_left_out),
+        cmocka_unit_test(test_history),
+        cmocka_unit_test(test_history_that_cannot_be_written),
+        cmocka_unit_test(test_history_that_was_lost),
+        cmocka_unit_test(test_history_with_a_torn_line),
         cmocka_unit_test(test_numbers),
     };
 
