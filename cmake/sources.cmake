@@ -335,6 +335,7 @@ set(THAW_UNIT_TESTS
     train/test_resume_check
     train/test_run_state
     train/test_save
+    train/test_save_faults
     train/test_showview
     train/test_toml
     train/test_trainer
