@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "ckpt/saving.h"
 #include "faults.h"
 
 #define RECIPE                                                                                     \
@@ -302,5 +303,6 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_no_memory_for_the_copy, small_setup, small_teardown),
     };
 
+    saving_in_memory();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
