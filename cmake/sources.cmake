@@ -400,6 +400,7 @@ set(THAW_BENCHES
     bench/bench_data.c
     bench/bench_phases.c
     bench/bench_pictures.c
+    bench/bench_save.c
     bench/bench_resnet.c)
 
 # What the test programs of exec share.

@@ -121,7 +121,7 @@ static void test_norms_are_not_cut(void **state)
     (void)state;
     for (int64_t batch = 2; batch < 12; batch += 3) {
         text notes = TEXT_INIT;
-        char words[64];
+        char words[96];
         small_run r;
 
         (void)snprintf(words, sizeof words, "the largest batch that fits is %lld, which is for you",

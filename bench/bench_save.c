@@ -1,0 +1,199 @@
+/*
+ * bench_save - what saving costs a run, and how soon a killed one trains again.
+ *
+ *   bench_save [ARCH BATCH SIDE THREADS SAVES]      resnet50 8 224 2 4
+ *
+ * Trains ARCH with AdamW on synthetic images and saves in the middle now and then. What a save
+ * costs is how much longer than usual the steps take from the one that asks for it until the
+ * checkpoint is there; a minute of training holds one of them. Then a program of its own resumes
+ * the run: the time from its start to its first step.
+ */
+#include <thaw/thaw.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { BEFORE = 3, APART = 2, MOST_STEPS = 512, IMAGES = 4096 };
+
+typedef struct bench {
+    int64_t side;
+    int saves, steps, wanted;
+    volatile int save;
+    double last, step[MOST_STEPS];
+    bool beside[MOST_STEPS]; /* a save was under way in the step */
+    bool saving;
+    int quiet; /* steps since nothing was saved */
+} bench;
+
+static double now(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static thaw_status read_images(void *user, bool valid, const int64_t *index, int64_t n,
+                               float *images, int32_t *labels)
+{
+    const bench *const b = user;
+    const int64_t size = b->side * b->side * 3;
+
+    (void)valid;
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t x = (uint32_t)index[i] * 2654435761U + 1;
+
+        for (int64_t k = 0; k < size; k++) {
+            x = x * 1664525U + 1013904223U;
+            images[i * size + k] = (float)(x >> 8) / 8388608.0F - 1.0F;
+        }
+        labels[i] = (int32_t)(index[i] % 1000);
+    }
+    return THAW_OK;
+}
+
+static bool on_event(void *user, const thaw_event *e)
+{
+    bench *const b = user;
+    const double time = now();
+
+    if (e->kind == THAW_EVENT_PHASE) {
+        b->last = now();
+    } else if (e->kind == THAW_EVENT_SAVE) {
+        b->saving = false;
+    } else if (e->kind == THAW_EVENT_STEP && b->steps < MOST_STEPS) {
+        b->beside[b->steps] = b->saving;
+        b->step[b->steps++] = time - b->last;
+        b->last = time;
+        b->quiet = b->saving ? 0 : b->quiet + 1;
+        if (b->wanted == b->saves && b->quiet > APART)
+            return false;
+        if (b->wanted < b->saves && b->quiet >= (b->wanted == 0 ? BEFORE : APART)) {
+            b->wanted++;
+            b->save = 1;
+            b->saving = true;
+        }
+    }
+    return true;
+}
+
+static int by_value(const void *a, const void *b)
+{
+    const double x = *(const double *)a, y = *(const double *)b;
+
+    return (x > y) - (x < y);
+}
+
+/* Median of the steps with or without a save beside them; *n: how many. */
+static double median_step(int *n, const bench *b, bool beside)
+{
+    double kept[MOST_STEPS];
+
+    *n = 0;
+    for (int i = 1; i < b->steps; i++) /* the first one packs weights */
+        if (b->beside[i] == beside)
+            kept[(*n)++] = b->step[i];
+    qsort(kept, (size_t)*n, sizeof *kept, by_value);
+    return *n > 0 ? kept[*n / 2] : 0;
+}
+
+static void report(const bench *b)
+{
+    int alone, beside;
+    const double usual = median_step(&alone, b, false);
+    double lost = 0;
+
+    (void)median_step(&beside, b, true);
+    for (int i = 1; i < b->steps; i++)
+        if (b->beside[i])
+            lost += b->step[i] - usual;
+    printf("step %.3f s (median of %d); %d saves beside %d steps cost %.3f s each: %.2f%% of a "
+           "minute\n",
+           usual, alone, b->saves, beside, lost / b->saves, 100 * lost / b->saves / 60);
+}
+
+/* The child stops at its first step: where the phase is ready. */
+static bool leave_at_phase(void *user, const thaw_event *e)
+{
+    (void)user;
+    if (e->kind == THAW_EVENT_PHASE)
+        _exit(0);
+    return true;
+}
+
+static void measure_resume(const char *run, thaw_run_options options)
+{
+    for (int i = 0; i < 3; i++) {
+        const double begun = now();
+        int code = 0;
+        pid_t child;
+
+        (void)fflush(stdout);
+        child = fork();
+        if (child == 0) {
+            options.on_event = leave_at_phase;
+            options.run = run;
+            if (thaw_resume(&options) != THAW_OK)
+                (void)fprintf(stderr, "bench_save: %s\n", thaw_error());
+            _exit(1);
+        }
+        (void)waitpid(child, &code, 0);
+        printf("from start to the first step of a resumed run: %.2f s%s\n", now() - begun,
+               code == 0 ? "" : " (failed)");
+    }
+}
+
+int main(int argc, char **argv)
+{
+    const char *const arch = argc > 1 ? argv[1] : "resnet50";
+    const int batch = argc > 2 ? atoi(argv[2]) : 8, threads = argc > 4 ? atoi(argv[4]) : 2;
+    bench b = {.side = argc > 3 ? atoi(argv[3]) : 224, .saves = argc > 5 ? atoi(argv[5]) : 4};
+    const thaw_source source = {.n_train = IMAGES,
+                                .height = b.side,
+                                .width = b.side,
+                                .channels = 3,
+                                .classes = 1000,
+                                .read = read_images,
+                                .user = &b};
+    char folder[] = "/var/tmp/thaw-bench-save-XXXXXX", text[1024], remove[128];
+    thaw_recipe *recipe = NULL;
+    thaw_run_options options = {
+        .threads = threads, .source = &source, .on_event = on_event, .user = &b, .save = &b.save};
+    char run[64];
+    pid_t child;
+    int code = 0;
+
+    if (!mkdtemp(folder))
+        return 1;
+    (void)snprintf(run, sizeof run, "%s/run", folder);
+    (void)snprintf(text, sizeof text,
+                   "[model]\narch = '%s'\nnum_classes = 1000\n[data]\nformat = 'callback'\nbatch = "
+                   "%d\n[optimizer]\nname = 'adamw'\nlr = 1e-5\n[checkpoint]\nevery = 'off'\n"
+                   "[[phase]]\nepochs = 100\n",
+                   arch, batch);
+    options.run = run;
+    /* In a child: so that this program stays small, and a resume begins with nothing warm. */
+    child = fork();
+    if (child == 0) {
+        thaw_status status = thaw_recipe_parse(&recipe, text, strlen(text), "bench", ".", NULL, 0);
+
+        if (status == THAW_OK)
+            status = thaw_train(recipe, &options);
+        if (status != THAW_E_STOPPED)
+            (void)fprintf(stderr, "bench_save: %s\n", thaw_error());
+        else
+            report(&b);
+        thaw_recipe_destroy(recipe);
+        (void)fflush(stdout);
+        _exit(status == THAW_E_STOPPED ? 0 : 1);
+    }
+    (void)waitpid(child, &code, 0);
+    if (code == 0)
+        measure_resume(run, options);
+    (void)snprintf(remove, sizeof remove, "rm -rf '%s'", folder);
+    return system(remove) == 0 && code == 0 ? 0 : 1;
+}
