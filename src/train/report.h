@@ -132,7 +132,8 @@ chart_axis chart_marks(double least, double most, int about);
 
 void chart_svg(text *out, const chart *c);                         /* report_svg.c */
 void chart_text(text *out, const chart *c, int width, int height); /* report_text.c */
-void html_add(text *out, const char *s);                           /* escaped */
+void report_metric(text *out, const char *name, double x); /* for people: a share in percent */
+void html_add(text *out, const char *s);                   /* escaped */
 
 thaw_status report_html(text *out, const report_data *r, const outlook *o) THAW_MUST_USE;
 thaw_status report_text(text *out, const report_data *r) THAW_MUST_USE;

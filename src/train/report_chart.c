@@ -1,11 +1,13 @@
 /*
- * report_chart.c - where the axes of a chart lie. Round numbers, as a person would choose them.
+ * report_chart.c - where the axes of a chart lie, in round numbers, as a person would choose them;
+ * and how a metric is written.
  */
 #include "train/train.h"
 
 #include "train/report.h"
 
 #include <math.h>
+#include <string.h>
 
 /* 1, 2 or 5 times a power of ten, at least x. */
 static double round_up(double x)
@@ -27,6 +29,16 @@ chart_axis chart_marks(double least, double most, int about)
     return (chart_axis){.least = floor(least / step + 1e-9) * step,
                         .most = ceil(most / step - 1e-9) * step,
                         .step = step};
+}
+
+void report_metric(text *out, const char *name, double x)
+{
+    if (!isfinite(x))
+        text_add(out, "–");
+    else if (strcmp(name, "accuracy") == 0)
+        text_addf(out, "%.2f%%", 100 * x);
+    else
+        text_add_short_double(out, x);
 }
 
 bool chart_y_axis(chart_axis *out, const chart *c)

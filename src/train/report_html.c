@@ -71,14 +71,6 @@ static bool is_share(const char *metric)
     return strcmp(metric, "accuracy") == 0;
 }
 
-static void add_metric(text *out, const char *name, double x)
-{
-    if (is_share(name))
-        add_percent(out, x);
-    else
-        add_number(out, x);
-}
-
 static void open_tile(text *out)
 {
     text_add(out, "<div class=\"tile\"><b>");
@@ -116,7 +108,7 @@ static void add_tiles(text *out, const report_data *r)
     text_add(out, "<div class=\"tiles\">\n");
     if (best) {
         open_tile(out);
-        add_metric(out, best->metric_name, best->metric);
+        report_metric(out, best->metric_name, best->metric);
         text_add(out, "</b><span>best ");
         html_add(out, best->metric_name);
         text_addf(out, " (%s), step %.0f</span></div>\n", best->split, best->iteration);
@@ -166,7 +158,7 @@ static void add_phase_row(text *out, const report_data *r, int i)
     text_addf(out, "</td><td>%lld</td><td>", (long long)(p->to - p->from));
     add_number(out, p->loss);
     text_add(out, "</td><td>");
-    add_metric(out, metric_of(r), p->metric);
+    report_metric(out, metric_of(r), p->metric);
     text_addf(out, "</td><td>%s</td><td>",
               p->ended ? format_duration(number, p->seconds) : "unfinished");
     if (isfinite(p->rate))

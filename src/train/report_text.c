@@ -173,7 +173,7 @@ static void add_phase_line(text *out, const report_data *r, int i)
     text_pad(out, 48);
     text_add_short_double(out, p->loss);
     text_pad(out, 58);
-    text_add_short_double(out, p->metric);
+    report_metric(out, r->n_evals > 0 ? r->eval[0].metric_name : "", p->metric);
     text_pad(out, 68);
     text_add(out, p->ended ? format_duration(number, p->seconds) : "unfinished");
     text_pad(out, 82);
@@ -271,7 +271,7 @@ thaw_status report_text(text *out, const report_data *r)
     text_addf(out, "%s: %s\n", r->run, r->ending ? r->ending : "not ended");
     if (best) {
         text_addf(out, "best %s on %s: ", best->metric_name, best->split);
-        text_add_short_double(out, best->metric);
+        report_metric(out, best->metric_name, best->metric);
         text_addf(out, ", step %.0f\n", best->iteration);
     }
     text_add(out, "\n");
