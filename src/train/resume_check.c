@@ -199,11 +199,9 @@ static void report(resume_findings *f, const char *name, const toml_value *was,
     add_value(&t, was);
     text_addf(&t, ": %s", meaning);
     f->no_memory |= t.failed;
-    if (t.failed)
-        return;
-    if (v == REFUSED)
+    if (!t.failed && v == REFUSED)
         resume_refuse(f, "%s", t.data);
-    else
+    else if (!t.failed)
         resume_allow(f, "recipe: %s", t.data);
     text_done(&t);
 }

@@ -636,7 +636,7 @@ thaw_status trainer_run(trainer *t)
 {
     thaw_status status = THAW_OK;
 
-    if (t->options->run)
+    if (t->options->run && !t->saver)
         THAW_TRY(saver_create(&t->saver, t));
     provenance_add(t);
     find_total(t);

@@ -175,7 +175,7 @@ static void test_not_torch(void **state)
         const char *message;
     } row[] = {
         {"PK\3\4", 4, "4 bytes are too few for a zip archive"},
-        {"PK\3\4 and something that is no directory at all", 48, "does not end with its directory"},
+        {"PK\3\4 and something that is no directory at all", 46, "does not end with its directory"},
         {"\x80\x02\x8A\x0A\x6C\xFC\x9C\x46", 8, "no file of torch.save"},
         {"\x80\x02\x8A\x0A\x6C\xFC\x9C\x46\xF9\x20\x6A\xA8\x50\x19.", 15, "the pickle is cut off"},
         {"\x80\x02\x8A\x0A\x6C\xFC\x9C\x46\xF9\x20\x6A\xA8\x50\x19.\x80\x02M\xEA\x03.", 21,
