@@ -44,6 +44,14 @@ static thaw_status read_ints(int64_t *out, int *n, int most, const json_t *root,
     return THAW_OK;
 }
 
+bool model_is_name(const char *s)
+{
+    static const char allowed[] =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-+/";
+
+    return *s && strspn(s, allowed) == strlen(s);
+}
+
 static thaw_status read_arch(model_config *c, const json_t *root, const char *file)
 {
     const json_t *v = json_object_get(root, "model_type");
@@ -52,7 +60,7 @@ static thaw_status read_arch(model_config *c, const json_t *root, const char *fi
     THAW_CHECK(model_config_foreign(&known, c, root, file));
     if (known)
         return THAW_OK;
-    if (!json_is_string(v))
+    if (!json_is_string(v) || !model_is_name(json_string_value(v)))
         return wrong_type(file, "model_type", "the name of a network, such as \"resnet18\"");
     if (json_string_length(v) >= sizeof c->arch)
         return thaw_fail(THAW_E_SUPPORT, "%s: unknown network '%.40s…'", file,

@@ -77,6 +77,8 @@ static thaw_status find_timm(model_config *c, const char *name, const char *file
 {
     const size_t n = strcspn(name, ".");
 
+    if (!model_is_name(name))
+        return thaw_fail(THAW_E_DATA, "%s: 'architecture' is no name of a network", file);
     if (n >= sizeof c->arch)
         return thaw_fail(THAW_E_SUPPORT, "%s: unknown network '%.40s…'", file, name);
     memcpy(c->arch, name, n);

@@ -84,6 +84,10 @@ thaw_status model_config_parse(model_config *out, const char *json, size_t size,
                                const char *file) THAW_MUST_USE;
 void model_config_print(text *out, const model_config *config);
 
+/* Whether a text can be a network's name: letters, digits and . _ - + / alone, so that it may stand
+ * in a message. */
+bool model_is_name(const char *s);
+
 /* labels.c: names of classes, which model_config_parse leaves out. Those of the file go into a
  * region; without any, or with more than n_classes, the names stay as they are. Says too whether
  * the outputs are numbers. */
