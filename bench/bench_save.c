@@ -25,8 +25,8 @@ typedef struct bench {
     volatile int save;
     double last, step[MOST_STEPS];
     bool beside[MOST_STEPS]; /* a save was under way in the step */
-    bool saving;
-    int quiet; /* steps since nothing was saved */
+    bool saving, saved;      /* one is asked for and not told of before this step; told of in it */
+    int quiet;               /* steps since nothing was saved */
 } bench;
 
 static double now(void)
@@ -64,9 +64,10 @@ static bool on_event(void *user, const thaw_event *e)
     if (e->kind == THAW_EVENT_PHASE) {
         b->last = now();
     } else if (e->kind == THAW_EVENT_SAVE) {
-        b->saving = false;
+        b->saved = true;
     } else if (e->kind == THAW_EVENT_STEP && b->steps < MOST_STEPS) {
         b->beside[b->steps] = b->saving;
+        b->saving = b->saving && !b->saved;
         b->step[b->steps++] = time - b->last;
         b->last = time;
         b->quiet = b->saving ? 0 : b->quiet + 1;
@@ -76,6 +77,7 @@ static bool on_event(void *user, const thaw_event *e)
             b->wanted++;
             b->save = 1;
             b->saving = true;
+            b->saved = false;
         }
     }
     return true;
