@@ -102,6 +102,7 @@ set(THAW_REST_SOURCES
     src/optim/optim.c
     src/optim/rules.c
     src/exec/dnn.c
+    src/exec/dnn_api.c
     src/exec/dnn_exec.c
     src/exec/exec.c
     src/exec/fast.c

@@ -1,204 +1,15 @@
 /*
- * dnn.c - oneDNN, in the only file that includes it: problems become kernels, kernels run.
+ * dnn.c - problems become kernels of oneDNN, kernels run.
  *
  * The one idea: a kernel is made once per problem, weights excepted with the memory layouts of the
  * plan, and knows how to bring a weight into the layout it likes and a weight gradient out of it.
- * What differs between the library's versions 2 and 3 is in the first section alone.
+ * What differs between the library's versions is dnn_api's business.
  *
  * Knows nothing of plans, parameters or sessions.
  */
-#include "exec/dnn.h"
+#include "exec/dnn_api.h"
 
-#include <oneapi/dnnl/dnnl.h>
-#include <stdio.h>
 #include <string.h>
-
-/* ----------------------------------------------------------------------------------------------
- * versions of the library */
-
-#if DNNL_VERSION_MAJOR >= 3
-typedef const_dnnl_memory_desc_t layout;
-typedef dnnl_memory_desc_t layout_holder;
-#else
-typedef const dnnl_memory_desc_t *layout;
-typedef dnnl_memory_desc_t layout_holder;
-#endif
-
-static layout held(const layout_holder *holder)
-{
-#if DNNL_VERSION_MAJOR >= 3
-    return *holder;
-#else
-    return holder;
-#endif
-}
-
-static dnnl_status_t hold_layout(layout_holder *out, int rank, const int64_t *dim,
-                                 dnnl_format_tag_t tag)
-{
-    dnnl_dims_t dims = {0};
-
-    memcpy(dims, dim, (size_t)rank * sizeof *dim);
-#if DNNL_VERSION_MAJOR >= 3
-    return dnnl_memory_desc_create_with_tag(out, rank, dims, dnnl_f32, tag);
-#else
-    return dnnl_memory_desc_init_by_tag(out, rank, dims, dnnl_f32, tag);
-#endif
-}
-
-static void drop_layout(layout_holder *holder)
-{
-#if DNNL_VERSION_MAJOR >= 3
-    if (*holder)
-        dnnl_memory_desc_destroy(*holder);
-    *holder = NULL;
-#else
-    memset(holder, 0, sizeof *holder);
-#endif
-}
-
-/* The layouts of a problem's operands; weight is open for the kernel to choose. */
-typedef struct layouts {
-    layout_holder src, weight, bias, dst;
-    layout_holder plain; /* the weight in PyTorch's layout */
-    bool has_bias;
-} layouts;
-
-static dnnl_status_t describe_convolution(dnnl_primitive_desc_t *out, const dnn_problem *p,
-                                          const layouts *l, dnnl_primitive_attr_t attr,
-                                          dnnl_engine_t engine, dnnl_primitive_desc_t hint)
-{
-    const layout src = held(&l->src), weight = held(&l->weight), dst = held(&l->dst);
-    const layout bias = l->has_bias ? held(&l->bias) : NULL;
-    dnnl_dims_t stride = {p->stride[0], p->stride[1]}, pad = {p->pad[0], p->pad[1]};
-    dnnl_dims_t dilation = {p->dilation[0] - 1, p->dilation[1] - 1};
-    dnnl_dims_t pad_end;
-
-    /* What the window does not reach is left out at the end, so that pad_end may be negative. */
-    for (int i = 0; i < 2; i++) {
-        const int64_t in = i == 0 ? p->height : p->width;
-        const int64_t n_out = i == 0 ? p->out_height : p->out_width;
-
-        pad_end[i] =
-            (n_out - 1) * p->stride[i] + (p->window[i] - 1) * p->dilation[i] + 1 - in - p->pad[i];
-    }
-#if DNNL_VERSION_MAJOR >= 3
-    if (p->role == DNN_BACKWARD_DATA)
-        return dnnl_convolution_backward_data_primitive_desc_create(
-            out, engine, dnnl_convolution_direct, src, weight, dst, stride, dilation, pad, pad_end,
-            hint, attr);
-    if (p->role == DNN_BACKWARD_WEIGHT)
-        return dnnl_convolution_backward_weights_primitive_desc_create(
-            out, engine, dnnl_convolution_direct, src, weight, bias, dst, stride, dilation, pad,
-            pad_end, hint, attr);
-    return dnnl_convolution_forward_primitive_desc_create(
-        out, engine, dnnl_forward_training, dnnl_convolution_direct, src, weight, bias, dst, stride,
-        dilation, pad, pad_end, attr);
-#else
-    dnnl_convolution_desc_t desc;
-    dnnl_status_t status;
-
-    if (p->role == DNN_BACKWARD_DATA)
-        status = dnnl_dilated_convolution_backward_data_desc_init(
-            &desc, dnnl_convolution_direct, src, weight, dst, stride, dilation, pad, pad_end);
-    else if (p->role == DNN_BACKWARD_WEIGHT)
-        status = dnnl_dilated_convolution_backward_weights_desc_init(
-            &desc, dnnl_convolution_direct, src, weight, bias, dst, stride, dilation, pad, pad_end);
-    else
-        status = dnnl_dilated_convolution_forward_desc_init(
-            &desc, dnnl_forward_training, dnnl_convolution_direct, src, weight, bias, dst, stride,
-            dilation, pad, pad_end);
-    return status ? status : dnnl_primitive_desc_create(out, &desc, attr, engine, hint);
-#endif
-}
-
-/* A linear layer's weight gradient: inner product, as it sums the bias's in the same call. */
-static dnnl_status_t describe_inner_product(dnnl_primitive_desc_t *out, const dnn_problem *p,
-                                            const layouts *l, dnnl_primitive_attr_t attr,
-                                            dnnl_engine_t engine, dnnl_primitive_desc_t hint)
-{
-    const layout src = held(&l->src), weight = held(&l->weight), dst = held(&l->dst);
-    const layout bias = l->has_bias ? held(&l->bias) : NULL;
-
-#if DNNL_VERSION_MAJOR >= 3
-    if (p->role == DNN_BACKWARD_WEIGHT)
-        return dnnl_inner_product_backward_weights_primitive_desc_create(out, engine, src, weight,
-                                                                         bias, dst, hint, attr);
-    return dnnl_inner_product_forward_primitive_desc_create(out, engine, dnnl_forward_training, src,
-                                                            weight, bias, dst, attr);
-#else
-    dnnl_inner_product_desc_t desc;
-    dnnl_status_t status;
-
-    if (p->role == DNN_BACKWARD_WEIGHT)
-        status = dnnl_inner_product_backward_weights_desc_init(&desc, src, weight, bias, dst);
-    else
-        status = dnnl_inner_product_forward_desc_init(&desc, dnnl_forward_training, src, weight,
-                                                      bias, dst);
-    return status ? status : dnnl_primitive_desc_create(out, &desc, attr, engine, hint);
-#endif
-}
-
-/*
- * A linear layer forward, or its data gradient: a product of matrices, which gives a row the same
- * bits in any batch and for any thread count (AVX-512), where inner product does not.
- */
-static dnnl_status_t describe_matmul(dnnl_primitive_desc_t *out, const dnn_problem *p,
-                                     const layouts *l, dnnl_primitive_attr_t attr,
-                                     dnnl_engine_t engine, dnnl_primitive_desc_t hint)
-{
-    const bool backward = p->role == DNN_BACKWARD_DATA;
-    const layout a = backward ? held(&l->dst) : held(&l->src), b = held(&l->weight);
-    const layout c = backward ? held(&l->src) : held(&l->dst);
-    const layout bias = l->has_bias ? held(&l->bias) : NULL;
-
-    (void)hint;
-#if DNNL_VERSION_MAJOR >= 3
-    return dnnl_matmul_primitive_desc_create(out, engine, a, b, bias, c, attr);
-#else
-    dnnl_matmul_desc_t desc;
-    const dnnl_status_t status = dnnl_matmul_desc_init(&desc, a, b, bias, c);
-
-    return status ? status : dnnl_primitive_desc_create(out, &desc, attr, engine, NULL);
-#endif
-}
-
-static dnnl_status_t describe_product(dnnl_primitive_desc_t *out, const dnn_problem *p,
-                                      const layouts *l, dnnl_primitive_attr_t attr,
-                                      dnnl_engine_t engine, dnnl_primitive_desc_t hint)
-{
-    const layout a = held(&l->dst), b = held(&l->src), c = held(&l->weight);
-
-    (void)p;
-    (void)hint;
-#if DNNL_VERSION_MAJOR >= 3
-    return dnnl_matmul_primitive_desc_create(out, engine, a, b, NULL, c, attr);
-#else
-    dnnl_matmul_desc_t desc;
-    const dnnl_status_t status = dnnl_matmul_desc_init(&desc, a, b, NULL, c);
-
-    return status ? status : dnnl_primitive_desc_create(out, &desc, attr, engine, NULL);
-#endif
-}
-
-static dnnl_status_t append_sum(dnnl_post_ops_t ops)
-{
-#if DNNL_VERSION_MAJOR >= 3
-    return dnnl_post_ops_append_sum(ops, 1.0f, 0, dnnl_data_type_undef);
-#else
-    return dnnl_post_ops_append_sum(ops, 1.0f);
-#endif
-}
-
-static dnnl_status_t append_eltwise(dnnl_post_ops_t ops, dnnl_alg_kind_t kind, float alpha,
-                                    float beta)
-{
-#if DNNL_VERSION_MAJOR >= 3
-    return dnnl_post_ops_append_eltwise(ops, kind, alpha, beta);
-#else
-    return dnnl_post_ops_append_eltwise(ops, 1.0f, kind, alpha, beta);
-#endif
-}
 
 /* ----------------------------------------------------------------------------------------------
  * kernels */
@@ -236,9 +47,9 @@ static thaw_status check(dnnl_status_t status, const char *what)
 static dnnl_status_t append_activation(dnnl_post_ops_t ops, dnn_activation activation)
 {
     if (activation == DNN_RELU)
-        return append_eltwise(ops, dnnl_eltwise_relu, 0.0f, 0.0f);
+        return dnn_append_eltwise(ops, dnnl_eltwise_relu, 0.0f, 0.0f);
     if (activation == DNN_RELU6)
-        return append_eltwise(ops, dnnl_eltwise_clip, 0.0f, 6.0f);
+        return dnn_append_eltwise(ops, dnnl_eltwise_clip, 0.0f, 6.0f);
     return dnnl_success;
 }
 
@@ -254,7 +65,7 @@ static dnnl_status_t make_attributes(dnnl_primitive_attr_t *out, bool own_worksp
     if (!status)
         status = dnnl_post_ops_create(&ops);
     if (!status && adds)
-        status = append_sum(ops);
+        status = dnn_append_sum(ops);
     if (!status)
         status = append_activation(ops, activation);
     if (!status)
@@ -326,16 +137,16 @@ void dnn_close(dnn_library *library)
 /* ----------------------------------------------------------------------------------------------
  * making a kernel */
 
-static void drop_layouts(layouts *l)
+static void drop_layouts(dnn_layouts *l)
 {
-    drop_layout(&l->src);
-    drop_layout(&l->weight);
-    drop_layout(&l->bias);
-    drop_layout(&l->dst);
-    drop_layout(&l->plain);
+    dnn_drop(&l->src);
+    dnn_drop(&l->weight);
+    dnn_drop(&l->bias);
+    dnn_drop(&l->dst);
+    dnn_drop(&l->plain);
 }
 
-static dnnl_status_t hold_convolution(layouts *l, const dnn_problem *p)
+static dnnl_status_t hold_convolution(dnn_layouts *l, const dnn_problem *p)
 {
     const int64_t src[] = {p->batch, p->channels, p->height, p->width};
     const int64_t dst[] = {p->batch, p->kernels, p->out_height, p->out_width};
@@ -343,85 +154,86 @@ static dnnl_status_t hold_convolution(layouts *l, const dnn_problem *p)
                                p->window[0], p->window[1]};
     const int rank = p->groups > 1 ? 5 : 4;
     const int64_t *const weight = p->groups > 1 ? grouped : grouped + 1;
-    dnnl_status_t status = hold_layout(&l->src, 4, src, dnnl_nhwc);
+    dnnl_status_t status = dnn_hold(&l->src, 4, src, dnnl_nhwc);
 
     if (!status)
-        status = hold_layout(&l->dst, 4, dst, dnnl_nhwc);
+        status = dnn_hold(&l->dst, 4, dst, dnnl_nhwc);
     if (!status)
-        status = hold_layout(&l->weight, rank, weight, dnnl_format_tag_any);
+        status = dnn_hold(&l->weight, rank, weight, dnnl_format_tag_any);
     if (!status)
-        status = hold_layout(&l->plain, rank, weight, rank == 5 ? dnnl_goihw : dnnl_oihw);
-    return status ? status : hold_layout(&l->bias, 1, &p->kernels, dnnl_a);
+        status = dnn_hold(&l->plain, rank, weight, rank == 5 ? dnnl_goihw : dnnl_oihw);
+    return status ? status : dnn_hold(&l->bias, 1, &p->kernels, dnnl_a);
 }
 
-static dnnl_status_t hold_inner_product(layouts *l, const dnn_problem *p)
+static dnnl_status_t hold_inner_product(dnn_layouts *l, const dnn_problem *p)
 {
     const int64_t src[] = {p->batch, p->channels}, dst[] = {p->batch, p->kernels};
     const int64_t weight[] = {p->kernels, p->channels};
-    dnnl_status_t status = hold_layout(&l->src, 2, src, dnnl_ab);
+    dnnl_status_t status = dnn_hold(&l->src, 2, src, dnnl_ab);
 
     if (!status)
-        status = hold_layout(&l->dst, 2, dst, dnnl_ab);
+        status = dnn_hold(&l->dst, 2, dst, dnnl_ab);
     if (!status)
-        status = hold_layout(&l->weight, 2, weight, dnnl_format_tag_any);
+        status = dnn_hold(&l->weight, 2, weight, dnnl_format_tag_any);
     if (!status)
-        status = hold_layout(&l->plain, 2, weight, dnnl_ab);
-    return status ? status : hold_layout(&l->bias, 1, &p->kernels, dnnl_a);
+        status = dnn_hold(&l->plain, 2, weight, dnnl_ab);
+    return status ? status : dnn_hold(&l->bias, 1, &p->kernels, dnnl_a);
 }
 
 /* Forward multiplies by the weight's transpose, backward by the weight itself. */
-static dnnl_status_t hold_matmul(layouts *l, const dnn_problem *p)
+static dnnl_status_t hold_matmul(dnn_layouts *l, const dnn_problem *p)
 {
     const bool backward = p->role == DNN_BACKWARD_DATA;
     const int64_t src[] = {p->batch, p->channels}, dst[] = {p->batch, p->kernels};
     const int64_t weight[] = {backward ? p->kernels : p->channels,
                               backward ? p->channels : p->kernels};
     const int64_t bias[] = {1, p->kernels};
-    dnnl_status_t status = hold_layout(&l->src, 2, src, dnnl_ab);
+    dnnl_status_t status = dnn_hold(&l->src, 2, src, dnnl_ab);
 
     if (!status)
-        status = hold_layout(&l->dst, 2, dst, dnnl_ab);
+        status = dnn_hold(&l->dst, 2, dst, dnnl_ab);
     if (!status)
-        status = hold_layout(&l->weight, 2, weight, dnnl_format_tag_any);
+        status = dnn_hold(&l->weight, 2, weight, dnnl_format_tag_any);
     if (!status)
-        status = hold_layout(&l->plain, 2, weight, backward ? dnnl_ab : dnnl_ba);
-    return status ? status : hold_layout(&l->bias, 2, bias, dnnl_ab);
+        status = dnn_hold(&l->plain, 2, weight, backward ? dnnl_ab : dnnl_ba);
+    return status ? status : dnn_hold(&l->bias, 2, bias, dnnl_ab);
 }
 
 /* The gradients of the output, transposed, times the inputs: [O, rows] x [rows, I]. */
-static dnnl_status_t hold_product(layouts *l, const dnn_problem *p)
+static dnnl_status_t hold_product(dnn_layouts *l, const dnn_problem *p)
 {
     const int64_t src[] = {p->batch, p->channels}, dst[] = {p->kernels, p->batch};
     const int64_t weight[] = {p->kernels, p->channels};
-    dnnl_status_t status = hold_layout(&l->src, 2, src, dnnl_ab);
+    dnnl_status_t status = dnn_hold(&l->src, 2, src, dnnl_ab);
 
     if (!status)
-        status = hold_layout(&l->dst, 2, dst, dnnl_ba);
+        status = dnn_hold(&l->dst, 2, dst, dnnl_ba);
     if (!status)
-        status = hold_layout(&l->weight, 2, weight, dnnl_ab);
-    return status ? status : hold_layout(&l->plain, 2, weight, dnnl_ab);
+        status = dnn_hold(&l->weight, 2, weight, dnnl_ab);
+    return status ? status : dnn_hold(&l->plain, 2, weight, dnnl_ab);
 }
 
 /* How a kind of problem is put to the library. */
 typedef struct method {
-    dnnl_status_t (*hold)(layouts *l, const dnn_problem *p);
-    dnnl_status_t (*describe)(dnnl_primitive_desc_t *out, const dnn_problem *p, const layouts *l,
-                              dnnl_primitive_attr_t attr, dnnl_engine_t engine,
-                              dnnl_primitive_desc_t hint);
+    dnnl_status_t (*hold)(dnn_layouts *l, const dnn_problem *p);
+    dnnl_status_t (*describe)(dnnl_primitive_desc_t *out, const dnn_problem *p,
+                              const dnn_layouts *l, dnnl_primitive_attr_t attr,
+                              dnnl_engine_t engine, dnnl_primitive_desc_t hint);
     bool needs_hint; /* backward kernels that are made after a forward one */
 } method;
 
 static const method methods[][3] = {
-    [DNN_CONVOLUTION] = {[DNN_FORWARD] = {hold_convolution, describe_convolution, false},
-                         [DNN_BACKWARD_DATA] = {hold_convolution, describe_convolution, true},
-                         [DNN_BACKWARD_WEIGHT] = {hold_convolution, describe_convolution, true}},
-    [DNN_LAYER] = {[DNN_FORWARD] = {hold_matmul, describe_matmul, false},
-                   [DNN_BACKWARD_DATA] = {hold_matmul, describe_matmul, false},
-                   [DNN_BACKWARD_WEIGHT] = {hold_inner_product, describe_inner_product, true}},
-    [DNN_PRODUCT] = {[DNN_BACKWARD_WEIGHT] = {hold_product, describe_product, false}},
+    [DNN_CONVOLUTION] = {[DNN_FORWARD] = {hold_convolution, dnn_describe_convolution, false},
+                         [DNN_BACKWARD_DATA] = {hold_convolution, dnn_describe_convolution, true},
+                         [DNN_BACKWARD_WEIGHT] = {hold_convolution, dnn_describe_convolution,
+                                                  true}},
+    [DNN_LAYER] = {[DNN_FORWARD] = {hold_matmul, dnn_describe_matmul, false},
+                   [DNN_BACKWARD_DATA] = {hold_matmul, dnn_describe_matmul, false},
+                   [DNN_BACKWARD_WEIGHT] = {hold_inner_product, dnn_describe_inner_product, true}},
+    [DNN_PRODUCT] = {[DNN_BACKWARD_WEIGHT] = {hold_product, dnn_describe_product, false}},
 };
 
-static dnnl_status_t describe_kernel(dnn_kernel *k, const layouts *l, const method *m)
+static dnnl_status_t describe_kernel(dnn_kernel *k, const dnn_layouts *l, const method *m)
 {
     const dnn_library *const library = k->library;
     dnnl_primitive_desc_t hint = NULL;
@@ -444,35 +256,35 @@ static dnnl_status_t describe_kernel(dnn_kernel *k, const layouts *l, const meth
     return status;
 }
 
-static dnnl_status_t make_memory(dnnl_memory_t *out, const dnn_kernel *k, layout l)
+static dnnl_status_t make_memory(dnnl_memory_t *out, const dnn_kernel *k, dnn_layout l)
 {
     return dnnl_memory_create(out, l, k->library->engine, DNNL_MEMORY_NONE);
 }
 
-static dnnl_status_t make_memories(dnn_kernel *k, const layouts *l, layout weight)
+static dnnl_status_t make_memories(dnn_kernel *k, const dnn_layouts *l, dnn_layout weight)
 {
-    const layout workspace = dnnl_primitive_desc_query_md(k->desc, dnnl_query_scratchpad_md, 0);
-    dnnl_status_t status = make_memory(&k->src, k, held(&l->src));
+    const dnn_layout workspace = dnnl_primitive_desc_query_md(k->desc, dnnl_query_scratchpad_md, 0);
+    dnnl_status_t status = make_memory(&k->src, k, dnn_held(&l->src));
 
     if (!status)
-        status = make_memory(&k->dst, k, held(&l->dst));
+        status = make_memory(&k->dst, k, dnn_held(&l->dst));
     if (!status)
         status = make_memory(&k->weight, k, weight);
     if (!status)
-        status = make_memory(&k->plain, k, held(&l->plain));
+        status = make_memory(&k->plain, k, dnn_held(&l->plain));
     if (!status && l->has_bias)
-        status = make_memory(&k->bias, k, held(&l->bias));
+        status = make_memory(&k->bias, k, dnn_held(&l->bias));
     if (!status)
         status = make_memory(&k->workspace, k, workspace);
     k->workspace_bytes = dnnl_memory_desc_get_size(workspace);
     k->weight_bytes = dnnl_memory_desc_get_size(weight);
     k->bias_bytes = l->has_bias ? (size_t)k->problem.kernels * sizeof(float) : 0;
-    k->packed = !dnnl_memory_desc_equal(weight, held(&l->plain));
+    k->packed = !dnnl_memory_desc_equal(weight, dnn_held(&l->plain));
     return status;
 }
 
-static dnnl_status_t make_reorder(dnnl_primitive_t *out, const dnn_kernel *k, layout from,
-                                  layout to, dnnl_primitive_attr_t attr)
+static dnnl_status_t make_reorder(dnnl_primitive_t *out, const dnn_kernel *k, dnn_layout from,
+                                  dnn_layout to, dnnl_primitive_attr_t attr)
 {
     dnnl_primitive_desc_t desc = NULL;
     dnnl_status_t status = dnnl_reorder_primitive_desc_create(&desc, from, k->library->engine, to,
@@ -485,7 +297,7 @@ static dnnl_status_t make_reorder(dnnl_primitive_t *out, const dnn_kernel *k, la
     return status;
 }
 
-static dnnl_status_t make_reorders(dnn_kernel *k, layout plain, layout weight)
+static dnnl_status_t make_reorders(dnn_kernel *k, dnn_layout plain, dnn_layout weight)
 {
     dnnl_status_t status;
 
@@ -497,7 +309,7 @@ static dnnl_status_t make_reorders(dnn_kernel *k, layout plain, layout weight)
     return status;
 }
 
-static layout weight_layout(const dnn_kernel *k)
+static dnn_layout weight_layout(const dnn_kernel *k)
 {
     const bool gradient = k->problem.role == DNN_BACKWARD_WEIGHT;
     const dnnl_query_t what = k->problem.linear == DNN_PRODUCT ? dnnl_query_dst_md
@@ -510,7 +322,7 @@ static layout weight_layout(const dnn_kernel *k)
 static dnnl_status_t make_kernel(dnn_kernel *k)
 {
     const method *const m = &methods[k->problem.linear][k->problem.role];
-    layouts l = {.has_bias = k->problem.bias != 0};
+    dnn_layouts l = {.has_bias = k->problem.bias != 0};
     dnnl_status_t status = m->hold(&l, &k->problem);
 
     if (!status)
@@ -520,7 +332,7 @@ static dnnl_status_t make_kernel(dnn_kernel *k)
     if (!status)
         status = make_memories(k, &l, weight_layout(k));
     if (!status)
-        status = make_reorders(k, held(&l.plain), weight_layout(k));
+        status = make_reorders(k, dnn_held(&l.plain), weight_layout(k));
     drop_layouts(&l);
     return status;
 }
@@ -698,33 +510,4 @@ thaw_status dnn_run(const dnn_kernel *k, const dnn_operands *o)
     if (!status)
         status = execute(k, argument_names[k->problem.linear][role]);
     return check(status, role == DNN_FORWARD ? "forward" : "data gradient");
-}
-
-/* ----------------------------------------------------------------------------------------------
- * names */
-
-static const struct {
-    dnnl_cpu_isa_t isa;
-    const char *name;
-} isa_names[] = {
-    {dnnl_cpu_isa_avx512_core_amx, "avx512_core_amx"},
-    {dnnl_cpu_isa_avx512_core_bf16, "avx512_core_bf16"},
-    {dnnl_cpu_isa_avx512_core_vnni, "avx512_core_vnni"},
-    {dnnl_cpu_isa_avx512_core, "avx512_core"},
-    {dnnl_cpu_isa_avx2_vnni, "avx2_vnni"},
-    {dnnl_cpu_isa_avx2, "avx2"},
-    {dnnl_cpu_isa_avx, "avx"},
-    {dnnl_cpu_isa_sse41, "sse41"},
-};
-
-void dnn_describe(char *buffer, size_t size)
-{
-    const dnnl_version_t *const v = dnnl_version();
-    const dnnl_cpu_isa_t isa = dnnl_get_effective_cpu_isa();
-    const char *name = "another instruction set";
-
-    for (size_t i = 0; i < THAW_COUNT(isa_names); i++)
-        if (isa_names[i].isa == isa)
-            name = isa_names[i].name;
-    snprintf(buffer, size, "oneDNN %d.%d.%d, %s", v->major, v->minor, v->patch, name);
 }
