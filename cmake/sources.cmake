@@ -101,6 +101,8 @@ set(THAW_REST_SOURCES
     src/optim/curve.c
     src/optim/optim.c
     src/optim/rules.c
+    src/exec/choose.c
+    src/exec/dense.c
     src/exec/dnn.c
     src/exec/dnn_api.c
     src/exec/dnn_exec.c

@@ -9,8 +9,7 @@
  */
 #include "exec/exec.h"
 
-#include "exec/dnn.h"
-#include "exec/fast.h"
+#include "exec/choose.h"
 #include "exec/packing.h"
 
 #include <math.h>
@@ -19,12 +18,12 @@
 typedef struct dnn_state {
     dnn_library *library;
     packing_list packings;
+    choice_list choices;
 } dnn_state;
 
-/* The kernels of a dense step by role, and what is to be gathered for each. */
+/* The kernels of a dense step by role. */
 typedef struct dnn_kernels {
-    const dnn_kernel *role[3]; /* NULL: not in this step */
-    fast_pixels pixels[3];
+    dense role[3];  /* kernel NULL: not in this step */
     bool sums_bias; /* the bias's gradient is nobody's by-product */
 } dnn_kernels;
 
@@ -45,10 +44,6 @@ typedef struct dnn_session {
 /* ----------------------------------------------------------------------------------------------
  * problems */
 
-/* The gradient of a layer's weight over so few rows costs less than bringing it from the layout of
- * oneDNN's own kernel to ours: it is made as a product, in place. */
-enum { FEW_ROWS = 128 };
-
 /* Steps for oneDNN. */
 static bool is_dense(const plan *p, const plan_step *step)
 {
@@ -60,12 +55,12 @@ static const exec_operand *either(const exec_operand *a, const exec_operand *b)
     return a->shape ? a : b;
 }
 
-static void fill_linear(dnn_problem *p, int64_t rows, int64_t channels, int64_t kernels)
+static void fill_linear(dnn_problem *p, const exec_operand *src, const exec_operand *weight)
 {
-    p->linear = 1;
-    p->batch = rows;
-    p->channels = channels;
-    p->kernels = kernels;
+    p->linear = DNN_LAYER;
+    p->channels = weight->shape->dim[1];
+    p->kernels = weight->shape->dim[0];
+    p->batch = (int64_t)src->elements / p->channels;
 }
 
 static void fill_convolution(dnn_problem *p, const op_attrs *attrs, const shape *src,
@@ -85,49 +80,6 @@ static void fill_convolution(dnn_problem *p, const op_attrs *attrs, const shape 
         p->pad[i] = attrs->conv.pad[i];
         p->dilation[i] = attrs->conv.dilation[i];
     }
-}
-
-/* A window of one pixel, that may skip pixels. */
-static bool is_pixelwise(const dnn_problem *p)
-{
-    return p->groups == 1 && p->window[0] == 1 && p->window[1] == 1 && p->pad[0] == 0 &&
-           p->pad[1] == 0 && p->out_height == (p->height - 1) / p->stride[0] + 1 &&
-           p->out_width == (p->width - 1) / p->stride[1] + 1;
-}
-
-static bool skips(const dnn_problem *p)
-{
-    return p->stride[0] > 1 || p->stride[1] > 1;
-}
-
-/*
- * Where the gradients of such a window are made by products of matrices: row by row, the first that
- * fits. Measured with AVX-512. With fewer channels than a vector a skipping one must be: there
- * oneDNN (its bug 6035, in 2.6.3 too) writes past its scratch, over other tensors.
- */
-static const struct {
-    dnn_role role;
-    bool skips;
-    int64_t least_channels, most_channels, least_weights, most_pixels; /* of one image */
-} product_table[] = {
-    {DNN_BACKWARD_DATA, false, 0, INT64_MAX, 0, INT64_MAX},
-    {DNN_BACKWARD_DATA, true, 0, INT64_MAX, 1 << 14, INT64_MAX},
-    {DNN_BACKWARD_WEIGHT, true, 0, 15, 0, INT64_MAX},
-    {DNN_BACKWARD_WEIGHT, true, 0, INT64_MAX, 1 << 17, INT64_MAX},
-    {DNN_BACKWARD_WEIGHT, false, 1024, INT64_MAX, 1 << 17, INT64_MAX},
-    {DNN_BACKWARD_WEIGHT, false, 0, INT64_MAX, 1 << 17, 64},
-};
-
-static bool is_product(const dnn_problem *p)
-{
-    for (size_t i = 0; is_pixelwise(p) && i < THAW_COUNT(product_table); i++)
-        if (product_table[i].role == p->role && product_table[i].skips == skips(p) &&
-            p->channels >= product_table[i].least_channels &&
-            p->channels <= product_table[i].most_channels &&
-            p->channels * p->kernels >= product_table[i].least_weights &&
-            p->out_height * p->out_width <= product_table[i].most_pixels)
-            return true;
-    return false;
 }
 
 static bool has_post(const plan_step *step, op_kind op)
@@ -152,19 +104,15 @@ static void fill_posts(dnn_problem *p, const plan_step *step)
                                                : DNN_LINEAR;
 }
 
-/*
- * The problem of a step in one role, and the pixels that it wants as rows (batch 0: the image as it
- * is). false when the step's operands do not say all of it: a gradient of the bias alone.
- */
-static bool problem_of(dnn_problem *p, fast_pixels *pixels, const exec_call *c,
-                       const plan_step *step, dnn_role role)
+/* The problem of a step in one role. false when the step's operands do not say all of it: a
+ * gradient of the bias alone. */
+static bool problem_of(dnn_problem *p, const exec_call *c, const plan_step *step, dnn_role role)
 {
     const exec_operand *const src = either(&c->in[0], &c->d_in[0]);
     const exec_operand *const weight = either(&c->in[1], &c->d_in[1]);
     const exec_operand *const dst = either(&c->out[0], &c->d_out[0]);
 
     *p = (dnn_problem){.role = role};
-    *pixels = (fast_pixels){0};
     if (!src->shape || !weight->shape || !dst->shape)
         return false;
     p->bias = role == DNN_FORWARD           ? c->in[2].shape != NULL
@@ -173,33 +121,10 @@ static bool problem_of(dnn_problem *p, fast_pixels *pixels, const exec_call *c,
     if (role == DNN_FORWARD)
         fill_posts(p, step);
     p->adds = has_post(step, OP_ADD);
-    if (step->op == OP_LINEAR) {
-        const int64_t channels = weight->shape->dim[1];
-
-        fill_linear(p, (int64_t)src->elements / channels, channels, weight->shape->dim[0]);
-        if (role == DNN_BACKWARD_WEIGHT && p->batch <= FEW_ROWS) {
-            p->linear = DNN_PRODUCT;
-            p->bias = 0;
-        }
-        return true;
-    }
-    fill_convolution(p, c->attrs, src->shape, weight->shape, dst->shape);
-    if (is_product(p)) {
-        const dnn_problem whole = *p;
-
-        *p = (dnn_problem){.role = role, .adds = whole.adds};
-        fill_linear(p, whole.batch * whole.out_height * whole.out_width, whole.channels,
-                    whole.kernels);
-        p->linear = role == DNN_BACKWARD_WEIGHT ? DNN_PRODUCT : DNN_LAYER;
-        if (skips(&whole))
-            *pixels = (fast_pixels){.batch = whole.batch,
-                                    .height = whole.height,
-                                    .width = whole.width,
-                                    .channels = whole.channels,
-                                    .out_height = whole.out_height,
-                                    .out_width = whole.out_width,
-                                    .stride = {whole.stride[0], whole.stride[1]}};
-    }
+    if (step->op == OP_CONV2D)
+        fill_convolution(p, c->attrs, src->shape, weight->shape, dst->shape);
+    else
+        fill_linear(p, src, weight);
     return true;
 }
 
@@ -222,33 +147,21 @@ static bool find_kernels(dnn_kernels *k, const exec *e, const exec_call *c, cons
 
         if (!has_role(c, (dnn_role)role))
             continue;
-        if (!problem_of(&problem, &k->pixels[role], c, step, (dnn_role)role))
+        if (!problem_of(&problem, c, step, (dnn_role)role))
             return false;
-        k->role[role] = dnn_find(state->library, &problem);
-        if (!k->role[role])
+        k->role[role] = dense_find(state->library, &problem, choice_of(&state->choices, &problem));
+        if (!k->role[role].kernel)
             return false;
-        k->sums_bias &= !problem.bias;
+        k->sums_bias &= !k->role[role].makes_bias;
     }
     return true;
 }
 
-static size_t aligned(size_t bytes)
-{
-    return (bytes + 63) / 64 * 64;
-}
-
-/* What a kernel wants for itself, then the rows of pixels. */
-static size_t role_scratch(const dnn_kernels *k, int role)
-{
-    const fast_pixels *const p = &k->pixels[role];
-
-    return aligned(dnn_scratch_bytes(k->role[role])) +
-           (size_t)(p->batch * p->out_height * p->out_width * p->channels) * sizeof(float);
-}
-
 static const dnn_kernel *weight_reader(const dnn_kernels *k)
 {
-    return k->role[DNN_FORWARD] ? k->role[DNN_FORWARD] : k->role[DNN_BACKWARD_DATA];
+    const dense *const forward = &k->role[DNN_FORWARD];
+
+    return forward->kernel ? forward->kernel : k->role[DNN_BACKWARD_DATA].kernel;
 }
 
 /* ----------------------------------------------------------------------------------------------
@@ -353,8 +266,8 @@ static size_t dnn_scratch(const exec *e, const plan *p, const plan_step *step)
     if (find_kernels(&k, e, &c, step)) {
         bytes = fold_scratch(p, step, &k);
         for (int role = 0; role < 3; role++)
-            if (k.role[role])
-                bytes = THAW_MAX(bytes, role_scratch(&k, role));
+            if (k.role[role].kernel)
+                bytes = THAW_MAX(bytes, dense_scratch(&k.role[role]));
     }
     if (k.sums_bias) {
         const exec_operand *const d = &c.d_out[0];
@@ -391,6 +304,7 @@ static void dnn_exec_close(exec *e)
     if (!state)
         return;
     packing_drop_unused(e, &state->packings);
+    choice_list_done(&state->choices);
     dnn_close(state->library);
     thaw__free(state);
     e->impl = NULL;
@@ -529,25 +443,6 @@ static void mark_astray(const exec_session *s, int i, const exec_call *c)
         memset(c->out[0].data, 0xff, c->out[0].elements * sizeof(float));
 }
 
-static thaw_status run_role(const exec_session *s, const dnn_kernels *k, int role,
-                            const dnn_operands *whole)
-{
-    const fast_pixels *const pixels = &k->pixels[role];
-    float *const rows =
-        (float *)(void *)((char *)whole->scratch + aligned(dnn_scratch_bytes(k->role[role])));
-    dnn_operands o = *whole;
-
-    if (pixels->batch == 0)
-        return dnn_run(k->role[role], whole);
-    o.src = o.d_src = rows;
-    if (role == DNN_BACKWARD_WEIGHT)
-        fast_take_pixels(rows, whole->src, pixels, s->exec->threads);
-    THAW_CHECK(dnn_run(k->role[role], &o));
-    if (role == DNN_BACKWARD_DATA)
-        fast_put_pixels(whole->d_src, rows, pixels, s->exec->threads);
-    return THAW_OK;
-}
-
 static thaw_status run_dense(exec_session *s, int i)
 {
     const plan_step *const step = &s->plan->step[i];
@@ -570,8 +465,8 @@ static thaw_status run_dense(exec_session *s, int i)
         THAW_CHECK(packing_weight(&o.weight, &o.bias, s->exec, mine->packing, c.scratch));
     place_addend(s, i, step->wrt == 0 ? o.dst : o.d_src);
     for (int role = 0; role < 3; role++)
-        if (mine->kernels.role[role])
-            THAW_CHECK(run_role(s, &mine->kernels, role, &o));
+        if (mine->kernels.role[role].kernel)
+            THAW_CHECK(dense_run(&mine->kernels.role[role], &o, s->exec->threads));
     if (mine->kernels.sums_bias)
         run_bias_sum(s, step, &c);
     if (step->wrt == 0)

@@ -38,6 +38,9 @@ typedef struct exec_ops {
 const exec_ops *exec_find(const char *name); /* NULL: no such executor */
 const char *const *exec_names(size_t *n);
 
+/* Text of a shape and role for which a kernel was chosen. */
+#define EXEC_CHOICE_TEXT 192
+
 /* Open an executor on these parameters (borrowed, must outlive it). threads: 1 or more. */
 thaw_status exec_open(exec **out, const exec_ops *ops, params *p, int threads) THAW_MUST_USE;
 void exec_close(exec *e);

@@ -1,0 +1,79 @@
+/*
+ * choose - which kernel a dense layer gets where several give the same result: a pure table of the
+ * layer's shape, and before it a list of choices that were made by measuring.
+ *
+ * A choice is for a layer's shape and role, whatever the batch and whatever is done in the same
+ * pass: so a prefix by itself runs as it does within the whole network, and gives the same bits.
+ */
+#ifndef THAW_EXEC_CHOOSE_H
+#define THAW_EXEC_CHOOSE_H
+
+#include "exec/fast.h"
+
+#include "exec/dnn.h"
+
+/* How a dense layer is computed. */
+typedef enum choice_way {
+    WAY_LIBRARY, /* the library's kernel for such a layer */
+    WAY_PRODUCT, /* a product of matrices; of gathered pixels, where the window skips some */
+    WAY_COUNT
+} choice_way;
+
+/* Whether a problem, as the layer states it, can be computed so, with the same result. */
+bool choice_possible(const dnn_problem *p, choice_way way);
+
+/* The way of the table: of the problem alone. */
+choice_way choice_by_table(const dnn_problem *p);
+
+/* ----------------------------------------------------------------------------------------------
+ * choices made before */
+
+typedef struct choice {
+    dnn_problem key;           /* a problem less batch, bias, addend and activation */
+    choice_way way;            /* that is possible */
+    double seconds[WAY_COUNT]; /* as measured; NAN: not */
+} choice;
+
+typedef struct choice_list {
+    choice *item;
+    int n, capacity;
+} choice_list;
+
+dnn_problem choice_key(const dnn_problem *p);
+const choice *choice_find(const choice_list *list, const dnn_problem *p); /* NULL: none */
+thaw_status choice_add(choice_list *list, const choice *c) THAW_MUST_USE;
+void choice_list_done(choice_list *list);
+
+/* The choice made before, else the table's. */
+choice_way choice_of(const choice_list *list, const dnn_problem *p);
+
+/*
+ * A key as text: "forward of convolution 64 x 56 x 56 to 256 x 56 x 56, window 1 x 1, …". Parse
+ * reads what format writes, and nothing else.
+ */
+void choice_format(char out[EXEC_CHOICE_TEXT], const dnn_problem *key);
+bool choice_parse(dnn_problem *out, const char *text);
+
+/* ----------------------------------------------------------------------------------------------
+ * a way made real (dense.c) */
+
+typedef struct dense {
+    const dnn_kernel *kernel; /* NULL: the library has none */
+    dnn_role role;
+    fast_pixels pixels; /* gathered as rows (batch 0: the image as it is) */
+    bool makes_bias;    /* weight: the bias's gradient, too; else fast_column_sum does */
+} dense;
+
+/* The kernel of a problem in a possible way. */
+dense dense_find(dnn_library *library, const dnn_problem *p, choice_way way);
+size_t dense_scratch(const dense *d);
+thaw_status dense_run(const dense *d, const dnn_operands *operands, int threads) THAW_MUST_USE;
+
+/*
+ * Run a problem in all ways that are possible, on numbers of its own, and choose the fastest
+ * (measure.c). Memory for the operands is given back. Errors: THAW_E_NOMEM, THAW_E_OS.
+ */
+thaw_status measure_ways(choice *out, dnn_library *library, const dnn_problem *p,
+                         int threads) THAW_MUST_USE;
+
+#endif

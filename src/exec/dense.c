@@ -1,0 +1,74 @@
+/*
+ * dense.c - a dense layer's problem, computed in the way that was chosen for it: rewritten to what
+ * the library is asked for, with pixels gathered before or put back after where that is a product
+ * of fewer pixels than the image has.
+ */
+#include "exec/choose.h"
+
+static size_t aligned(size_t bytes)
+{
+    return (bytes + 63) / 64 * 64;
+}
+
+/* Rows are pixels. The bias's gradient is no by-product of such a product. */
+static dnn_problem as_product(const dnn_problem *p)
+{
+    const int64_t rows = p->linear ? p->batch : p->batch * p->out_height * p->out_width;
+    dnn_problem product = {.role = p->role,
+                           .linear = DNN_LAYER,
+                           .bias = p->bias,
+                           .batch = rows,
+                           .channels = p->channels,
+                           .kernels = p->kernels,
+                           .adds = p->adds,
+                           .activation = p->activation};
+
+    if (p->role == DNN_BACKWARD_WEIGHT) {
+        product.linear = DNN_PRODUCT;
+        product.bias = 0;
+    }
+    return product;
+}
+
+dense dense_find(dnn_library *library, const dnn_problem *p, choice_way way)
+{
+    const dnn_problem asked = way == WAY_PRODUCT ? as_product(p) : *p;
+    dense d = {.kernel = dnn_find(library, &asked), .role = p->role, .makes_bias = asked.bias != 0};
+
+    if (way == WAY_PRODUCT && !p->linear && (p->stride[0] > 1 || p->stride[1] > 1))
+        d.pixels = (fast_pixels){.batch = p->batch,
+                                 .height = p->height,
+                                 .width = p->width,
+                                 .channels = p->channels,
+                                 .out_height = p->out_height,
+                                 .out_width = p->out_width,
+                                 .stride = {p->stride[0], p->stride[1]}};
+    return d;
+}
+
+/* What a kernel wants for itself, then the rows of pixels. */
+size_t dense_scratch(const dense *d)
+{
+    const fast_pixels *const p = &d->pixels;
+
+    return aligned(dnn_scratch_bytes(d->kernel)) +
+           (size_t)(p->batch * p->out_height * p->out_width * p->channels) * sizeof(float);
+}
+
+thaw_status dense_run(const dense *d, const dnn_operands *whole, int threads)
+{
+    const fast_pixels *const pixels = &d->pixels;
+    float *const rows =
+        (float *)(void *)((char *)whole->scratch + aligned(dnn_scratch_bytes(d->kernel)));
+    dnn_operands o = *whole;
+
+    if (pixels->batch == 0)
+        return dnn_run(d->kernel, whole);
+    o.src = o.d_src = rows;
+    if (d->role != DNN_BACKWARD_DATA)
+        fast_take_pixels(rows, whole->src, pixels, threads);
+    THAW_CHECK(dnn_run(d->kernel, &o));
+    if (d->role == DNN_BACKWARD_DATA)
+        fast_put_pixels(whole->d_src, rows, pixels, threads);
+    return THAW_OK;
+}
