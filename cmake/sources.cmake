@@ -169,6 +169,8 @@ set(THAW_REST_SOURCES
     src/train/save.c
     src/train/showview.c
     src/train/toml.c
+    src/train/toml_print.c
+    src/train/toml_scan.c
     src/train/toml_utf8.c
     src/train/toml_word.c
     src/train/trainer.c

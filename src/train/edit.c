@@ -5,6 +5,7 @@
  * The old checkpoint is never touched. What the edit means is worked out first, on a schedule, so
  * that a mistake changes nothing on disk.
  */
+#include "train/toml.h"
 #include "train/train.h"
 
 #include <limits.h>

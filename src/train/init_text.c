@@ -3,6 +3,7 @@
  * What the values are has been decided before.
  */
 #include "train/init.h"
+#include "train/toml.h"
 
 #include <limits.h>
 #include <stdlib.h>

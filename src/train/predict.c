@@ -4,6 +4,7 @@
  * Pictures become images as the model's folder says (preprocessor_config.json), else as the recipe
  * of the run it lies in does in evaluation. A file that cannot be read spoils only its own answer.
  */
+#include "train/toml.h"
 #include "train/train.h"
 
 #include <math.h>

@@ -5,7 +5,7 @@
  * with defaults, checked and stored, printed as the resolved recipe. Every mistake is collected, so
  * that one run shows them all; only a syntax error stands alone.
  */
-#include "train/train.h"
+#include "train/recipe_reader.h"
 
 #include <math.h>
 #include <stdio.h>

@@ -4,7 +4,7 @@
  * Each check stands alone and runs once all keys are stored; what needs the network or the data is
  * checked by those who have them.
  */
-#include "train/train.h"
+#include "train/recipe_reader.h"
 
 #include <math.h>
 #include <string.h>

@@ -1,7 +1,7 @@
 /*
  * recipe_help.c - the key table for people: plain text for the terminal, Markdown for the manual.
  */
-#include "train/train.h"
+#include "train/recipe_reader.h"
 
 #include <string.h>
 

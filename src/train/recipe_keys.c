@@ -5,7 +5,7 @@
  * Reading, --set, the resolved recipe, help and the manual all walk this table; a key is added here
  * and nowhere else. The setters above the table are for values that are no plain field.
  */
-#include "train/train.h"
+#include "train/recipe_reader.h"
 
 #include <limits.h>
 #include <math.h>

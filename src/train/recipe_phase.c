@@ -4,7 +4,7 @@
  * Operations keep the order in which they stand in the file. Aliases are replaced by their patterns
  * here; whether a pattern matches a layer is for those to say who know the network.
  */
-#include "train/train.h"
+#include "train/recipe_reader.h"
 
 #include <math.h>
 #include <string.h>

@@ -5,7 +5,7 @@
  * They are worked out while the recipe is read, so that the resolved recipe says them all and a run
  * does not depend on the folder afterwards.
  */
-#include "train/train.h"
+#include "train/recipe_reader.h"
 
 #include <string.h>
 

@@ -4,7 +4,7 @@
  *
  * Works through the key table's rows, so it knows no key by name.
  */
-#include "train/train.h"
+#include "train/recipe_reader.h"
 
 #include <float.h>
 #include <math.h>

@@ -4,7 +4,7 @@
  * So an override is checked as if it stood in the file. Text that is no TOML value counts as a
  * string: "optimizer.name=adamw" needs no quotes.
  */
-#include "train/train.h"
+#include "train/recipe_reader.h"
 
 #include <string.h>
 

@@ -4,7 +4,7 @@
  *
  * Whether a pattern matches a parameter is for the schedule to say, which knows the network.
  */
-#include "train/train.h"
+#include "train/recipe_reader.h"
 
 #include <string.h>
 

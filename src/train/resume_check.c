@@ -6,6 +6,7 @@
  * to come depend on may change. Phases are judged one by one, data by their content. What differs
  * in data and program is in resume_origin.c.
  */
+#include "train/recipe_reader.h"
 #include "train/train.h"
 
 #include <stdio.h>

@@ -3,7 +3,7 @@
  *
  * Well-formed is what RFC 3629 says: shortest form, no surrogates, nothing above U+10FFFF.
  */
-#include "train/train.h"
+#include "train/toml.h"
 
 size_t toml_utf8_length(const unsigned char *p, size_t left)
 {

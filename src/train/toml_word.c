@@ -6,7 +6,7 @@
  *
  * Must not know of documents, places and tables.
  */
-#include "train/train.h"
+#include "train/toml.h"
 
 #include <math.h>
 #include <string.h>

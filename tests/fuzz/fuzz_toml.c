@@ -2,7 +2,7 @@
  * fuzz_toml.c - any bytes as a TOML document: read or refused in one line with a place, nothing
  * left behind, and what was read prints as a value that reads back the same.
  */
-#include "train/train.h"
+#include "train/toml.h"
 
 #include <string.h>
 

@@ -6,6 +6,7 @@
  * at; of an unknown key in a section, the list of the other program's valid keys is not compared.
  */
 #include "golden/golden.h"
+#include "train/toml.h"
 #include "train/train.h"
 
 #include <stdio.h>

@@ -8,6 +8,7 @@
  * THAW_BADINPUT_RECORD=FILE the cases are written there with the messages as they are now.
  */
 #include "small_runs.h"
+#include "train/toml.h"
 
 #include <ctype.h>
 #include <fcntl.h>

@@ -1,7 +1,7 @@
 /*
  * test_recipe.c - recipes: what is stored, --set, the resolved recipe, help and the manual.
  */
-#include "train/train.h"
+#include "train/recipe_reader.h"
 
 #include "check.h"
 

@@ -2,6 +2,7 @@
  * test_resume_check.c - each class of difference between a checkpoint and what goes on from it:
  * named, and refused or allowed.
  */
+#include "train/recipe_reader.h"
 #include "train/small_runs.h"
 
 /* Stopped at step 4, in the second phase, which goes from step 2 to 7. */

@@ -6,7 +6,7 @@
  * the notation of `print_tree`, both with backslash escapes. tests/train/make_toml_corpus.py writes
  * it.
  */
-#include "train/train.h"
+#include "train/toml.h"
 
 #include "check.h"
 
