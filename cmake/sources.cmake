@@ -117,6 +117,7 @@ set(THAW_REST_SOURCES
     src/exec/fast_pixels.c
     src/exec/fast_pool.c
     src/exec/fast_rows.c
+    src/exec/measure.c
     src/exec/packing.c
     src/exec/ref.c
     src/exec/ref_f32.c
@@ -174,6 +175,7 @@ set(THAW_REST_SOURCES
     src/train/toml_utf8.c
     src/train/toml_word.c
     src/train/trainer.c
+    src/train/tune.c
     src/train/update.c
     src/train/weights.c)
 
@@ -305,6 +307,7 @@ set(THAW_UNIT_TESTS
     optim/test_curve
     optim/test_optim
     optim/test_rules
+    exec/test_choose
     exec/test_dnn
     exec/test_exec
     exec/test_fused
@@ -344,6 +347,7 @@ set(THAW_UNIT_TESTS
     train/test_showview
     train/test_toml
     train/test_trainer
+    train/test_tune
     train/test_update
     train/test_weights
     train/test_weights_vit)

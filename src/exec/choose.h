@@ -16,7 +16,7 @@
 typedef enum choice_way {
     WAY_LIBRARY, /* the library's kernel for such a layer */
     WAY_PRODUCT, /* a product of matrices; of gathered pixels, where the window skips some */
-    WAY_COUNT
+    WAY_COUNT = EXEC_WAYS
 } choice_way;
 
 /* Whether a problem, as the layer states it, can be computed so, with the same result. */
@@ -30,7 +30,7 @@ choice_way choice_by_table(const dnn_problem *p);
 
 typedef struct choice {
     dnn_problem key;           /* a problem less batch, bias, addend and activation */
-    choice_way way;            /* that is possible */
+    choice_way way, table;     /* that is possible; the table's, for the batch that was measured */
     double seconds[WAY_COUNT]; /* as measured; NAN: not */
 } choice;
 
@@ -70,7 +70,8 @@ size_t dense_scratch(const dense *d);
 thaw_status dense_run(const dense *d, const dnn_operands *operands, int threads) THAW_MUST_USE;
 
 /*
- * Run a problem in all ways that are possible, on numbers of its own, and choose the fastest
+ * Run a problem in all ways that are possible and want hardly more scratch than the table's, so that
+ * the memory predicted without measuring is enough; on numbers of its own, and choose the fastest
  * (measure.c). Memory for the operands is given back. Errors: THAW_E_NOMEM, THAW_E_OS.
  */
 thaw_status measure_ways(choice *out, dnn_library *library, const dnn_problem *p,

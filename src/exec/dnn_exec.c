@@ -82,6 +82,11 @@ static void fill_convolution(dnn_problem *p, const op_attrs *attrs, const shape 
     }
 }
 
+static int count_steps(const plan *p)
+{
+    return p->n_once + p->n_step;
+}
+
 static bool has_post(const plan_step *step, op_kind op)
 {
     for (int k = 0; k < step->n_post; k++)
@@ -133,6 +138,13 @@ static bool has_role(const exec_call *c, dnn_role role)
     if (role == DNN_FORWARD)
         return c->wrt == 0;
     return (c->wrt & (role == DNN_BACKWARD_DATA ? OP_IN(0) : OP_IN(1))) != 0;
+}
+
+static choice_way way_of(const exec *e, const dnn_problem *p)
+{
+    const dnn_state *const state = e->impl;
+
+    return e->by_table ? choice_by_table(p) : choice_of(&state->choices, p);
 }
 
 /* false when one is lacking. */
@@ -279,6 +291,105 @@ static size_t dnn_scratch(const exec *e, const plan *p, const plan_step *step)
 }
 
 /* ----------------------------------------------------------------------------------------------
+ * choices */
+
+/* Whether a step has a problem in this role that can be computed in several ways. */
+static bool has_choice(dnn_problem *problem, const plan *p, const plan_step *step, dnn_role role)
+{
+    int n = 0;
+    exec_call c;
+
+    if (!is_dense(p, step))
+        return false;
+    exec_step_shapes(&c, p, step);
+    if (!has_role(&c, role) || !problem_of(problem, &c, step, role))
+        return false;
+    for (int way = 0; way < WAY_COUNT; way++)
+        n += choice_possible(problem, (choice_way)way);
+    return n > 1;
+}
+
+static thaw_status measure_step(dnn_state *state, const exec *e, const plan *p,
+                                const plan_step *step)
+{
+    for (int role = 0; role < 3; role++) {
+        dnn_problem problem;
+        choice made;
+
+        if (!has_choice(&problem, p, step, (dnn_role)role) ||
+            choice_find(&state->choices, &problem))
+            continue;
+        THAW_CHECK(measure_ways(&made, state->library, &problem, e->threads));
+        THAW_CHECK(choice_add(&state->choices, &made));
+    }
+    return THAW_OK;
+}
+
+static thaw_status dnn_measure(exec *e, const plan *p)
+{
+    dnn_state *const state = e->impl;
+
+    fast_set_threads(e->threads);
+    for (int i = 0; i < count_steps(p); i++)
+        if (dnn_supports(e, p, &p->step[i]))
+            THAW_CHECK(measure_step(state, e, p, &p->step[i]));
+    return THAW_OK;
+}
+
+static thaw_status dnn_choose(exec *e, const exec_choice *c, const char *name)
+{
+    dnn_state *const state = e->impl;
+    choice made = {.way = (choice_way)c->way, .table = (choice_way)c->table};
+
+    memcpy(made.seconds, c->seconds, sizeof made.seconds);
+    if (!choice_parse(&made.key, c->problem))
+        return thaw_fail(THAW_E_DATA, "%s: no layer computes that", name);
+    if (!choice_possible(&made.key, made.way))
+        return thaw_fail(THAW_E_DATA, "%s: it cannot be computed by '%s'", name,
+                         exec_way_name(c->way));
+    if (choice_find(&state->choices, &made.key))
+        return thaw_fail(THAW_E_DATA, "%s: it is there twice", name);
+    return choice_add(&state->choices, &made);
+}
+
+static bool dnn_choice_at(exec_choice *out, const exec *e, int i)
+{
+    const choice_list *const list = &((const dnn_state *)e->impl)->choices;
+
+    if (i >= list->n)
+        return false;
+    *out = (exec_choice){.way = list->item[i].way, .table = list->item[i].table};
+    choice_format(out->problem, &list->item[i].key);
+    memcpy(out->seconds, list->item[i].seconds, sizeof out->seconds);
+    return true;
+}
+
+static void dnn_tell(text *out, const exec *e, const plan *p, const plan_step *step, bool json)
+{
+    static const char *const role_name[] = {"forward", "data", "weight"};
+    const choice_list *const list = &((const dnn_state *)e->impl)->choices;
+    const char *before = json ? ",\"kernels\":{" : "";
+    bool measured = false;
+
+    if (!dnn_supports(e, p, step))
+        return;
+    for (int role = 0; role < 3; role++) {
+        dnn_problem problem;
+
+        if (!has_choice(&problem, p, step, (dnn_role)role))
+            continue;
+        text_addf(out, json ? "%s\"%s\":\"%s\"" : "%s%s: %s", before, role_name[role],
+                  exec_way_name((int)way_of(e, &problem)));
+        before = json ? "," : ", ";
+        measured = measured || (!e->by_table && choice_find(list, &problem));
+    }
+    if (json && *before == ',' && !before[1])
+        text_addf(out, ",\"measured\":%s}", measured ? "true" : "false");
+    else if (measured)
+        text_add(out, ", measured");
+}
+
+/* ----------------------------------------------------------------------------------------------
  * open and close, wake and sleep */
 
 static thaw_status dnn_exec_open(exec *e)
@@ -325,11 +436,6 @@ static thaw_status wake_step(dnn_step *out, exec_session *s, int i)
         return THAW_OK;
     out->source = source_of(s->plan, step);
     return packing_use(&out->packing, s->exec, &state->packings, reader, &out->source);
-}
-
-static int count_steps(const plan *p)
-{
-    return p->n_once + p->n_step;
 }
 
 static thaw_status dnn_wake(exec_session *s)
@@ -530,4 +636,8 @@ const exec_ops exec_dnn = {
     .sleep = dnn_sleep,
     .run = dnn_exec_run,
     .describe = dnn_exec_describe,
+    .measure = dnn_measure,
+    .choose = dnn_choose,
+    .choice_at = dnn_choice_at,
+    .tell = dnn_tell,
 };

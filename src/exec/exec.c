@@ -83,6 +83,47 @@ void exec_set_sums(exec *e, bool in_double)
     e->double_sums = in_double;
 }
 
+/* ----------------------------------------------------------------------------------------------
+ * choices */
+
+const char *exec_way_name(int way)
+{
+    static const char *const name[EXEC_WAYS] = {"library", "product"};
+
+    return way >= 0 && way < EXEC_WAYS ? name[way] : NULL;
+}
+
+thaw_status exec_measure(exec *e, const plan *p)
+{
+    return e->ops->measure ? e->ops->measure(e, p) : THAW_OK;
+}
+
+thaw_status exec_choose(exec *e, const exec_choice *c, const char *name)
+{
+    return e->ops->choose ? e->ops->choose(e, c, name) : THAW_OK;
+}
+
+bool exec_choice_at(exec_choice *out, const exec *e, int i)
+{
+    return e->ops->choice_at && e->ops->choice_at(out, e, i);
+}
+
+void exec_by_table(exec *e, bool on)
+{
+    e->by_table = on;
+}
+
+void exec_tell(const void *e, text *out, const plan *p, const plan_step *step, bool json)
+{
+    const exec *const self = e;
+
+    if (self->ops->tell)
+        self->ops->tell(out, self, p, step, json);
+}
+
+/* ----------------------------------------------------------------------------------------------
+ * closing, memory */
+
 void exec_close(exec *e)
 {
     if (!e)

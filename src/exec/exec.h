@@ -14,6 +14,19 @@
 typedef struct exec exec;                 /* an executor at work: threads, arena, packed weights */
 typedef struct exec_session exec_session; /* one plan, awake */
 
+/*
+ * Which way a dense layer is computed, where several give the same result. problem: its shape and
+ * role as text; seconds: of each way as measured, NAN where it was not.
+ */
+#define EXEC_CHOICE_TEXT 192
+#define EXEC_WAYS        2
+typedef struct exec_choice {
+    char problem[EXEC_CHOICE_TEXT];
+    int way;   /* of exec_way_name */
+    int table; /* the way of the table for the batch that was measured */
+    double seconds[EXEC_WAYS];
+} exec_choice;
+
 /* One executor. Members other than name, supports and run may be NULL: nothing to do, no bytes. */
 typedef struct exec_ops {
     const char *name; /* "ref", "dnn" */
@@ -33,13 +46,15 @@ typedef struct exec_ops {
     thaw_status (*run)(exec_session *s, int i);
     /* Version of the kernel library and instruction set. */
     void (*describe)(char buffer[128]);
+    /* exec_measure, exec_choose, exec_choice_at, exec_tell. NULL: there is nothing to choose. */
+    thaw_status (*measure)(exec *e, const plan *p);
+    thaw_status (*choose)(exec *e, const exec_choice *c, const char *name);
+    bool (*choice_at)(exec_choice *out, const exec *e, int i);
+    void (*tell)(text *out, const exec *e, const plan *p, const plan_step *step, bool json);
 } exec_ops;
 
 const exec_ops *exec_find(const char *name); /* NULL: no such executor */
 const char *const *exec_names(size_t *n);
-
-/* Text of a shape and role for which a kernel was chosen. */
-#define EXEC_CHOICE_TEXT 192
 
 /* Open an executor on these parameters (borrowed, must outlive it). threads: 1 or more. */
 thaw_status exec_open(exec **out, const exec_ops *ops, params *p, int threads) THAW_MUST_USE;
@@ -51,6 +66,28 @@ void exec_close(exec *e);
  * before plans are compiled for this executor.
  */
 void exec_set_sums(exec *e, bool in_double);
+
+/*
+ * Choices. What a plan needs follows from them, so they are made before plans are compiled; without
+ * any, a table of the shape alone decides.
+ *
+ * exec_measure    time all ways of each dense layer of a plan, and choose; what is chosen already
+ *                 stays. Takes memory for one layer's operands at a time. THAW_E_NOMEM, THAW_E_OS
+ * exec_choose     a choice made before; nothing where the executor has none. THAW_E_DATA, with `name`
+ *                 in front, when there is no such problem, it cannot be computed so, or it is
+ *                 chosen already
+ * exec_choice_at  the i-th, in the order in which they were made; false: there are no more
+ * exec_by_table   while set, plans are compiled as if there were none
+ */
+thaw_status exec_measure(exec *e, const plan *p) THAW_MUST_USE;
+thaw_status exec_choose(exec *e, const exec_choice *c, const char *name) THAW_MUST_USE;
+bool exec_choice_at(exec_choice *out, const exec *e, int i);
+void exec_by_table(exec *e, bool on);
+const char *exec_way_name(int way); /* "library"; NULL: no such way */
+
+/* How a step is computed where that is a choice, for people ("weight: product, measured") or as
+ * members of a JSON object; nothing where it is none. For plan_dump. */
+void exec_tell(const void *e, text *out, const plan *p, const plan_step *step, bool json);
 
 /* For plan_request.scratch: user is the exec. */
 size_t exec_scratch(const void *e, const plan *p, const plan_step *step);
@@ -113,7 +150,7 @@ struct exec {
     const exec_ops *ops;
     params *params;
     int threads;
-    bool double_sums;
+    bool double_sums, by_table;
     char *arena; /* moves when its size changes: keep no pointers into it */
     size_t arena_bytes;
     exec_session *awake; /* all of them, linked by next */

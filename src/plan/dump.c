@@ -68,7 +68,14 @@ static void list_memory(memory_line line[N_MEMORY_LINES], const plan *p)
 /* ----------------------------------------------------------------------------------------------
  * text */
 
-enum { COLUMN_OP = 7, COLUMN_LAYER = 45, COLUMN_SHAPE = 73, COLUMN_BYTES = 97, COLUMN_PLACE = 109 };
+enum {
+    COLUMN_OP = 7,
+    COLUMN_LAYER = 45,
+    COLUMN_SHAPE = 73,
+    COLUMN_BYTES = 97,
+    COLUMN_PLACE = 109,
+    COLUMN_MORE = 128
+};
 
 /* "conv2d+add+relu", or "conv2d: d weight, d bias" */
 static void add_op(text *out, const plan_step *step)
@@ -106,7 +113,23 @@ static void add_place(text *out, const plan *p, int s, int output)
                   format_bytes(buffer, step->scratch_bytes));
 }
 
-static void dump_step(text *out, const plan *p, int s)
+static void add_more(text *out, const plan *p, const plan_step *step, const plan_teller *more)
+{
+    text words = TEXT_INIT;
+
+    if (!more)
+        return;
+    more->tell(more->user, &words, p, step, false);
+    if (words.length > 0) {
+        text_add(out, " ");
+        text_pad(out, COLUMN_MORE);
+        text_add(out, words.data);
+    }
+    out->failed |= words.failed;
+    text_done(&words);
+}
+
+static void dump_step(text *out, const plan *p, int s, const plan_teller *more)
 {
     const plan_step *step = &p->step[s];
     const int output = main_output(step);
@@ -127,6 +150,7 @@ static void dump_step(text *out, const plan *p, int s)
         text_add(out, format_bytes(buffer, output_bytes(p, step)));
         add_place(out, p, s, output);
     }
+    add_more(out, p, step, more);
     text_add(out, "\n");
 }
 
@@ -148,7 +172,7 @@ static void dump_updates(text *out, const plan *p)
     }
 }
 
-void plan_dump(text *out, const plan *p)
+void plan_dump(text *out, const plan *p, const plan_teller *more)
 {
     memory_line line[N_MEMORY_LINES];
     char buffer[32];
@@ -160,7 +184,7 @@ void plan_dump(text *out, const plan *p)
         if (first_of_section(p, section) < last_of_section(p, section))
             text_addf(out, "%s\n", section_name[section]);
         for (int s = first_of_section(p, section); s < last_of_section(p, section); s++)
-            dump_step(out, p, s);
+            dump_step(out, p, s, more);
     }
     dump_updates(out, p);
     text_add(out, "memory\n");
@@ -220,7 +244,7 @@ static void json_posts(text *out, const plan_step *step)
     text_add(out, "]");
 }
 
-static void json_step(text *out, const plan *p, int s)
+static void json_step(text *out, const plan *p, int s, const plan_teller *more)
 {
     const plan_step *step = &p->step[s];
     const int output = main_output(step);
@@ -249,6 +273,8 @@ static void json_step(text *out, const plan *p, int s)
     json_slots(out, step->in, step->n_reads);
     text_add(out, ",\"out\":");
     json_slots(out, step->out, step->n_out);
+    if (more)
+        more->tell(more->user, out, p, step, true);
     text_add(out, "}");
 }
 
@@ -290,7 +316,7 @@ static void json_slot_list(text *out, const plan *p)
     text_add(out, "]");
 }
 
-void plan_dump_json(text *out, const plan *p)
+void plan_dump_json(text *out, const plan *p, const plan_teller *more)
 {
     memory_line line[N_MEMORY_LINES];
 
@@ -305,7 +331,7 @@ void plan_dump_json(text *out, const plan *p)
         text_addf(out, ",\"%s\":[", section_name[section]);
         for (int s = first; s < last_of_section(p, section); s++) {
             text_add(out, s > first ? "," : "");
-            json_step(out, p, s);
+            json_step(out, p, s, more);
         }
         text_add(out, "]");
     }

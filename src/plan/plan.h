@@ -211,9 +211,16 @@ int plan_count_posts(const plan *p, op_kind op);
 /* Predicted peak of one run: arena, inputs, parameters, gradients, optimizer state. */
 size_t plan_peak_bytes(const plan *p);
 
-/* Steps and memory as text, one line a step, or as one JSON object. */
-void plan_dump(text *out, const plan *p);
-void plan_dump_json(text *out, const plan *p);
+/* Somebody who knows more of a step: words for its line, or, as JSON, members that begin with a
+ * comma. */
+typedef struct plan_teller {
+    void (*tell)(const void *user, text *out, const plan *p, const plan_step *step, bool json);
+    const void *user;
+} plan_teller;
+
+/* Steps and memory as text, one line a step, or as one JSON object. more may be NULL. */
+void plan_dump(text *out, const plan *p, const plan_teller *more);
+void plan_dump_json(text *out, const plan *p, const plan_teller *more);
 
 /* What changes from a to b, as one line without its end: "adds 14 steps (5 forward, 9 backward), 12
  * more parameters train, +312.0 MiB". */

@@ -5,7 +5,8 @@
  * Where 'train.memory_limit' is too small for a batch, the batch is cut into equal pieces whose
  * gradients add up, as long as nothing in the network looks across samples: a batch norm that
  * trains does, and then the run is refused. The prediction is a function of the recipe, the data
- * and the kernels, never of what the process happens to have: a resume must cut alike.
+ * and the kernels, never of what the process happens to have, nor of how kernels were measured: a
+ * resume must cut alike.
  */
 #include "train/train.h"
 
@@ -108,6 +109,8 @@ static thaw_status predict(size_t *bytes, bool *across, job *j, int phase, int64
     int64_t end;
     thaw_status status;
 
+    if (j->exec)
+        exec_by_table(j->exec, true);
     thaw_schedule_phase_span(&progress.iteration, &end, j->schedule, &progress, phase);
     THAW_TRY(thaw_schedule_effect(&effect, j->schedule, &progress));
     THAW_TRY(plans_compile(&train, j, effect, most, &r->phase[effect->built_phase].hyper));
@@ -118,6 +121,8 @@ static thaw_status predict(size_t *bytes, bool *across, job *j, int phase, int64
         add(bytes, evaluation->arena_bytes - train->arena_bytes);
     *across = sees_across_samples(train);
 done:
+    if (j->exec)
+        exec_by_table(j->exec, false);
     plan_destroy(evaluation);
     plan_destroy(train);
     return status;

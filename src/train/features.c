@@ -166,13 +166,14 @@ static void add_text(sha256 *h, const text *t)
 /* What computes, and the steps of the prefix. */
 static void add_plan(sha256 *h, const features *f, const plan *p)
 {
+    const plan_teller ways = {exec_tell, f->job->exec};
     char kernels[128];
     text t = TEXT_INIT;
 
     exec_describe(kernels, f->job->recipe->executor);
     text_addf(&t, "%s %s %s threads %d plan %016llx\n", thaw_version(), exec_name(f->job->exec),
               kernels, f->job->threads, (unsigned long long)p->digest);
-    plan_dump(&t, p);
+    plan_dump(&t, p, &ways);
     add_text(h, &t);
     text_done(&t);
     for (int i = 0; i < p->n_once + p->n_step; i++)

@@ -406,6 +406,8 @@ thaw_status job_open(job **out, const thaw_recipe *recipe, const thaw_run_option
         THAW_TRY(exec_open(&j->exec, ops, j->params, j->threads));
     if (j->exec)
         exec_set_sums(j->exec, recipe->double_sums);
+    THAW_TRY(tune_take(j, weights));
+    THAW_TRY(tune_take(j, recipe->folder));
     *out = j;
     j = NULL;
 done:
@@ -430,5 +432,6 @@ void job_close(job *j)
     thaw__free(j->pieces);
     thaw__free(j->targets);
     thaw__free(j->load_note);
+    text_done(&j->tune_note);
     thaw__free(j);
 }

@@ -29,6 +29,8 @@ typedef struct job {
     void *targets;      /* of a batch for a squared error: one-hot rows; made when first needed */
     struct culprit *watch; /* looks for values that are not finite while set; NULL: nobody does */
     char *load_note;       /* what loading the weights replaced or left over; "" for nothing */
+    bool tuned;            /* kernels are chosen as measured */
+    text tune_note;        /* lines to tell of that */
 } job;
 
 /* What a job needs to do; data and executor cost time and memory. */
@@ -131,6 +133,23 @@ thaw_status plans_compile(plan **out, job *j, const thaw_effect *effect, int64_t
                           const optim_hyper *hyper) THAW_MUST_USE;
 void plans_drop_training(plans *cache, uint64_t keep_digest);
 void plans_done(plans *cache);
+
+/*
+ * Choices of kernels by measuring, plan.tune = "measure" (tune.c); else none of these does anything.
+ * A run keeps them as TUNE_NAME in its folder and in each checkpoint.
+ *
+ * tune_take     those of a folder (NULL, or without the file: none), unless there are some already.
+ *               Measured otherwise than this process would: a line of tune_note. THAW_E_DATA when
+ *               the file is damaged
+ * tune_measure  what the plans of all phases leave to choose, unless it is chosen already; before
+ *               any other plan is compiled. run: the folder, or NULL
+ * tune_count    choices, and how many of them are not the table's
+ */
+#define TUNE_NAME "tune.json"
+thaw_status tune_take(job *j, const char *folder) THAW_MUST_USE;
+thaw_status tune_measure(job *j, const char *run) THAW_MUST_USE;
+void tune_count(int *n, int *others, const job *j);
+void tune_print(text *out, const job *j);
 
 /*
  * Memory of a run before it begins (budget.c): of each phase, from its plan, and whether that is

@@ -210,6 +210,7 @@ static void print_posts(text *out, const plan *p)
 
 static void print_phase(text *out, const job *j, const phase_view *v, bool steps)
 {
+    const plan_teller ways = {exec_tell, j->exec};
     char trainable[32], all[32];
     const int64_t n = count_elements(j, v->effect), total = count_elements(j, NULL);
 
@@ -232,7 +233,7 @@ static void print_phase(text *out, const job *j, const phase_view *v, bool steps
     features_print(out, j, &v->features);
     text_add(out, "\n");
     if (steps)
-        plan_dump(out, v->plan);
+        plan_dump(out, v->plan, &ways);
 }
 
 static void print_cache_json(text *out, const feature_outlook *o)
@@ -251,6 +252,7 @@ static void print_cache_json(text *out, const feature_outlook *o)
 
 static void print_phase_json(text *out, const job *j, const phase_view *v, bool steps)
 {
+    const plan_teller ways = {exec_tell, j->exec};
     group_run g;
     int i = 0, module, shown = 0;
 
@@ -275,7 +277,7 @@ static void print_phase_json(text *out, const job *j, const phase_view *v, bool 
     print_cache_json(out, &v->features);
     if (steps) {
         text_add(out, ", \"plan\": ");
-        plan_dump_json(out, v->plan);
+        plan_dump_json(out, v->plan, &ways);
     }
     text_add(out, "}");
 }
@@ -292,6 +294,24 @@ static thaw_status view_phase(phase_view *v, job *j)
     THAW_CHECK(features_foresee(&v->features, j, v->effect));
     return plans_compile(&v->plan, j, v->effect, job_micro_batch(j, v->number),
                          &v->settings->hyper);
+}
+
+/* Where kernels are not the table's. */
+static void print_tune(text *out, const job *j, bool json)
+{
+    int n, others;
+
+    tune_count(&n, &others, j);
+    if (json && j->recipe->measures)
+        text_addf(out, "\n], \"tune\": {\"measured\": %s, \"choices\": %d, \"others\": %d}}\n",
+                  j->tuned ? "true" : "false", n, others);
+    else if (json)
+        text_add(out, "\n]}\n");
+    else if (j->tuned)
+        text_addf(out, "kernels: %d choices as measured, %d of them unlike the table's\n", n,
+                  others);
+    else if (j->recipe->measures)
+        text_add(out, "kernels: by the table here; a run measures them before its first step\n");
 }
 
 thaw_status plan_view(text *out, job *j, bool steps, bool json)
@@ -322,10 +342,10 @@ thaw_status plan_view(text *out, job *j, bool steps, bool json)
         plan_destroy(before);
         before = v.plan;
     }
-    if (json)
-        text_add(out, "\n]}\n");
-    else
-        text_add(out, notes.data ? notes.data : "");
+    print_tune(out, j, json);
+    if (!json)
+        text_addf(out, "%s%s", j->tune_note.data ? j->tune_note.data : "",
+                  notes.data ? notes.data : "");
 done:
     text_done(&notes);
     plan_destroy(before);

@@ -121,6 +121,7 @@ struct thaw_recipe {
     uint64_t memory_limit; /* bytes; 0: what the machine has */
     bool frozen_norm_eval;
     bool fold, fuse;    /* plan.fold, plan.fuse */
+    bool measures;      /* plan.tune */
     int64_t eval_every; /* epochs; 0: only at the ends of phases */
     bool eval_at_start;
 

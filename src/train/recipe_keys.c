@@ -34,6 +34,7 @@ CHOICES(broken_files, "refuse", "skip")
 CHOICES(units, "step", "epoch")
 CHOICES(losses, "cross_entropy", "mse")
 CHOICES(caches, "auto", "off")
+CHOICES(tunes, "table", "measure")
 CHOICES(precisions, "f32", "f64")
 CHOICES(frozen_norms, "train", "eval")
 CHOICES(optimizer_modes, "rebuild", "keep", "hold")
@@ -613,6 +614,10 @@ static const recipe_key table[] = {
      .help = "frozen norms become part of the weights of the convolution before them"},
     {"plan", "fuse", KEY_BOOLEAN, .standard = "true", RECIPE(fuse),
      .help = "sums and activations are done in the step before them"},
+    {"plan", "tune", KEY_CHOICE, .choice = tunes, .standard = "'table'", RECIPE(measures),
+     .help = "which kernels dense layers get where several do: those of a table of shapes, or the "
+             "fastest as measured before the first step; then the run and its checkpoints keep the "
+             "choices in tune.json, and one beside a recipe is used instead of measuring"},
     {"cache", "features", KEY_CHOICE, .choice = caches, .standard = "'auto'", RECIPE(cache_off),
      .help = "keep what the frozen beginning of the network makes of each sample, for later epochs "
              "and phases; results are the same without"},

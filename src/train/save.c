@@ -49,6 +49,7 @@ struct saver {
     bool with_parked, with_phase_best;
     text state, config, history, provenance, metadata; /* metadata: of the best weights */
     text preprocess; /* PREPROCESS_NAME; empty: the data are no pictures */
+    text tune;       /* TUNE_NAME; empty: kernels are the table's */
     ckpt_id *protect;
     int n_protect;
 
@@ -187,7 +188,11 @@ static thaw_status hold_checkpoint(saver *s, const trainer *t)
     s->with_parked = t->job->recipe->save_parked && parked_any(t);
     text_done(&s->state);
     state_print(&s->state, t);
-    if (s->state.failed || s->config.failed || s->history.failed || s->provenance.failed)
+    text_done(&s->tune);
+    if (t->job->tuned)
+        tune_print(&s->tune, t->job);
+    if (s->tune.failed || s->state.failed || s->config.failed || s->history.failed ||
+        s->provenance.failed)
         return thaw_fail(THAW_E_NOMEM, "out of memory for a checkpoint");
     return THAW_OK;
 }
@@ -208,7 +213,7 @@ static ckpt_file tensor_file(const char *name, const room *r, const char *metada
 
 static thaw_status write_checkpoint(saver *s)
 {
-    ckpt_file file[10] = {
+    ckpt_file file[11] = {
         tensor_file("model.safetensors", &s->weights, "{\"format\":\"pt\"}"),
         tensor_file("optimizer.safetensors", &s->moments, NULL),
         text_file("config.json", &s->config),
@@ -221,6 +226,8 @@ static thaw_status write_checkpoint(saver *s)
 
     if (s->preprocess.length > 0)
         file[n++] = text_file(PREPROCESS_NAME, &s->preprocess);
+    if (s->tune.length > 0)
+        file[n++] = text_file(TUNE_NAME, &s->tune);
     if (s->with_parked)
         file[n++] = (ckpt_file){.name = PARKED_NAME, .link = s->parked_file};
     if (s->with_phase_best)
@@ -494,6 +501,7 @@ void saver_destroy(saver *s)
     text_done(&s->config);
     text_done(&s->metadata);
     text_done(&s->preprocess);
+    text_done(&s->tune);
     text_done(&s->history);
     text_done(&s->provenance);
     thaw__free(s->protect);

@@ -638,6 +638,8 @@ thaw_status trainer_run(trainer *t)
 
     if (t->options->run && !t->saver)
         THAW_TRY(saver_create(&t->saver, t));
+    THAW_TRY(tune_measure(t->job, t->options->run));
+    text_add(&t->note, t->job->tune_note.data ? t->job->tune_note.data : "");
     provenance_add(t);
     find_total(t);
     tell_run(t);

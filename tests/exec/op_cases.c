@@ -609,6 +609,8 @@ void op_plan_make(op_plan *p, const op_case *c, const op_run *how)
 
     set_trainable(p, c, how);
     CHECK_OK(exec_open(&p->exec, how->ops, p->params, how->threads));
+    if (how->measured)
+        CHECK_OK(exec_measure(p->exec, &p->plan));
     for (int i = 0; i < p->plan.n_step; i++) {
         p->step[i].scratch_bytes = exec_scratch(p->exec, &p->plan, &p->step[i]);
         p->step[i].scratch_offset = p->plan.arena_bytes;

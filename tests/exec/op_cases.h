@@ -52,6 +52,7 @@ typedef struct op_run {
     int times;     /* micro-batches: each after the first adds to the gradients of model tensors */
     bool in_place; /* output 0 over input 0 */
     bool d_in_place; /* gradient of input 0 over that of output 0 */
+    bool measured;   /* kernels are chosen by the clock */
 } op_run;
 #define OP_RUN_INIT                                                                                \
     {                                                                                              \

@@ -72,7 +72,7 @@ static void a_plan_is_a_line_a_step(void **state)
     (void)state;
     setup_mlp(&s);
     p = setup_compile(&s);
-    plan_dump(&out, p);
+    plan_dump(&out, p, NULL);
     CHECK_STR(out.data, want);
     text_done(&out);
     plan_destroy(p);
@@ -99,7 +99,7 @@ static void json_says_the_same(void **state)
     (void)state;
     setup_mlp(&s);
     p = setup_compile(&s);
-    plan_dump_json(&out, p);
+    plan_dump_json(&out, p, NULL);
     root = json_loads(out.data, JSON_REJECT_DUPLICATES, &error);
     CHECK_MSG(root != NULL, "%s at byte %d of %s", error.text, error.position, out.data);
     steps = json_object_get(root, "step");

@@ -1,0 +1,202 @@
+/*
+ * measure.c - a dense layer's problem is run in every way that is possible, on numbers of its own,
+ * and the fastest is chosen.
+ *
+ * Ways take turns, and the best time of each counts: what else the machine does then falls on all
+ * alike. The table's way stays unless another is clearly faster, so that noise changes nothing.
+ */
+#include "exec/choose.h"
+
+#include <math.h>
+
+/* Rounds go on up to the second number while they have taken less than this, as short times are
+ * easily disturbed. */
+enum { ROUNDS = 3, MOST_ROUNDS = 12 };
+#define ENOUGH 0.05 /* seconds */
+
+/* Scratch that a way may want beyond the table's: what a prediction by the table leaves room for.
+ */
+#define SPARE ((size_t)4 << 20)
+
+/* Another way than the table's must take less than this share of its time. */
+#define CLEARLY 0.97
+
+typedef struct measurement {
+    const dnn_problem *problem;
+    dense way[WAY_COUNT];    /* kernel NULL: not possible */
+    void *packed[WAY_COUNT]; /* weight as the kernel wants it; NULL: as it is */
+    float *src, *dst, *weight, *bias;
+    void *scratch;
+    int threads;
+} measurement;
+
+/* ----------------------------------------------------------------------------------------------
+ * operands */
+
+static thaw_status make_numbers(float **out, const shape *s)
+{
+    uint64_t state = 1;
+    size_t n = 0, bytes = 0;
+    float *x;
+
+    THAW_CHECK(shape_bytes(&bytes, s, DTYPE_F32));
+    THAW_CHECK(shape_elements(&n, s));
+    x = thaw__alloc(bytes);
+    if (!x)
+        return thaw_fail(THAW_E_NOMEM, "out of memory for measuring a kernel");
+    for (size_t i = 0; i < n; i++) {
+        state = state * 6364136223846793005u + 1442695040888963407u;
+        x[i] = (float)(int32_t)(state >> 32) / 2147483648.0f;
+    }
+    *out = x;
+    return THAW_OK;
+}
+
+static thaw_status make_operands(measurement *m)
+{
+    const dnn_problem *const p = m->problem;
+    const bool image = p->linear == DNN_CONVOLUTION;
+    const shape src = image ? shape_4(p->batch, p->height, p->width, p->channels)
+                            : shape_2(p->batch, p->channels);
+    const shape dst = image ? shape_4(p->batch, p->out_height, p->out_width, p->kernels)
+                            : shape_2(p->batch, p->kernels);
+    const shape weight =
+        image ? shape_4(p->kernels, p->channels / p->groups, p->window[0], p->window[1])
+              : shape_2(p->kernels, p->channels);
+    const shape bias = shape_1(p->kernels);
+
+    THAW_CHECK(make_numbers(&m->src, &src));
+    THAW_CHECK(make_numbers(&m->dst, &dst));
+    THAW_CHECK(make_numbers(&m->weight, &weight));
+    return make_numbers(&m->bias, &bias);
+}
+
+static int64_t count_rows(const dnn_problem *p)
+{
+    return p->linear ? p->batch : p->batch * p->out_height * p->out_width;
+}
+
+static thaw_status make_room(measurement *m)
+{
+    size_t bytes = fast_column_scratch(count_rows(m->problem), m->problem->kernels);
+
+    for (int way = 0; way < WAY_COUNT; way++) {
+        const dnn_kernel *const k = m->way[way].kernel;
+
+        if (!k)
+            continue;
+        bytes = THAW_MAX(bytes, dense_scratch(&m->way[way]));
+        if (m->problem->role == DNN_BACKWARD_WEIGHT || dnn_packed_bytes(k) == 0)
+            continue;
+        m->packed[way] = thaw__alloc(dnn_packed_bytes(k));
+        if (!m->packed[way])
+            return thaw_fail(THAW_E_NOMEM, "out of memory for measuring a kernel");
+        THAW_CHECK(dnn_pack(k, m->packed[way], m->weight));
+    }
+    m->scratch = thaw__alloc(bytes);
+    return m->scratch ? THAW_OK : thaw_fail(THAW_E_NOMEM, "out of memory for measuring a kernel");
+}
+
+static void measurement_done(measurement *m)
+{
+    for (int way = 0; way < WAY_COUNT; way++)
+        thaw__free(m->packed[way]);
+    thaw__free(m->scratch);
+    thaw__free(m->bias);
+    thaw__free(m->weight);
+    thaw__free(m->dst);
+    thaw__free(m->src);
+}
+
+/* ----------------------------------------------------------------------------------------------
+ * running */
+
+static thaw_status run_once(double *seconds, const measurement *m, int way)
+{
+    const dnn_problem *const p = m->problem;
+    const dense *const d = &m->way[way];
+    const dnn_operands o = {.src = m->src,
+                            .d_dst = m->dst,
+                            .bias = m->bias,
+                            .weight = m->packed[way] ? m->packed[way] : m->weight,
+                            .dst = m->dst,
+                            .d_src = m->src,
+                            .d_weight = m->weight,
+                            .d_bias = m->bias,
+                            .scratch = m->scratch};
+    const double begun = os()->monotonic();
+
+    THAW_CHECK(dense_run(d, &o, m->threads));
+    if (p->role == DNN_BACKWARD_WEIGHT && p->bias && !d->makes_bias)
+        fast_column_sum(m->bias, m->dst, count_rows(p), p->kernels, false, m->scratch, m->threads);
+    *seconds = os()->monotonic() - begun;
+    return THAW_OK;
+}
+
+/* The first round warms up. */
+static thaw_status run_rounds(double best[WAY_COUNT], const measurement *m)
+{
+    double sum = 0;
+
+    for (int way = 0; way < WAY_COUNT; way++)
+        best[way] = NAN;
+    for (int round = 0; round <= ROUNDS || (round <= MOST_ROUNDS && sum < ENOUGH); round++)
+        for (int way = 0; way < WAY_COUNT; way++) {
+            double seconds;
+
+            if (!m->way[way].kernel)
+                continue;
+            THAW_CHECK(run_once(&seconds, m, way));
+            sum += seconds;
+            if (round > 0)
+                best[way] = fmin(best[way], seconds);
+        }
+    return THAW_OK;
+}
+
+static choice_way fastest(const double seconds[WAY_COUNT], choice_way table)
+{
+    choice_way best = table;
+
+    for (int way = 0; way < WAY_COUNT; way++)
+        if (seconds[way] < (best == table ? CLEARLY : 1) * seconds[best])
+            best = (choice_way)way;
+    return best;
+}
+
+static void find_ways(measurement *m, dnn_library *library, choice_way table)
+{
+    size_t most = SIZE_MAX;
+
+    m->way[table] = dense_find(library, m->problem, table);
+    if (m->way[table].kernel)
+        most = dense_scratch(&m->way[table]) + SPARE;
+    for (int i = 0; i < WAY_COUNT; i++) {
+        const choice_way way = (choice_way)i;
+        dense d;
+
+        if (way == table || !choice_possible(m->problem, way))
+            continue;
+        d = dense_find(library, m->problem, way);
+        if (d.kernel && dense_scratch(&d) <= most)
+            m->way[way] = d;
+    }
+}
+
+thaw_status measure_ways(choice *out, dnn_library *library, const dnn_problem *p, int threads)
+{
+    const choice_way table = choice_by_table(p);
+    measurement m = {.problem = p, .threads = threads};
+    choice made = {.key = choice_key(p), .table = table};
+    thaw_status status;
+
+    find_ways(&m, library, table);
+    THAW_TRY(make_operands(&m));
+    THAW_TRY(make_room(&m));
+    THAW_TRY(run_rounds(made.seconds, &m));
+    made.way = fastest(made.seconds, table);
+    *out = made;
+done:
+    measurement_done(&m);
+    return status;
+}

@@ -1,0 +1,274 @@
+/*
+ * test_choose.c - which kernel a dense layer gets: the ways that are possible all give ref's
+ * result, the table is of the shape alone, the clock decides where it is asked, and texts of
+ * problems are read back or refused.
+ */
+#include "check.h"
+
+#include "exec/choose.h"
+#include "exec/op_cases.h"
+
+/* Each look at this clock finds that up to a millisecond has passed: choices are drawn. */
+static uint64_t drawn;
+static double clock_now;
+
+static double draw_clock(void)
+{
+    clock_now += (double)(splitmix64(&drawn) >> 44) * 1e-9;
+    return clock_now;
+}
+
+static void install_clock(os_table *table, uint64_t seed)
+{
+    *table = os_posix;
+    table->monotonic = draw_clock;
+    drawn = seed;
+    os_install(table);
+}
+
+/* ----------------------------------------------------------------------------------------------
+ * results */
+
+static double tolerance(const op_case *c)
+{
+    size_t longest = c->out_elements[0];
+
+    for (int i = 0; i < c->n_in; i++)
+        longest = THAW_MAX(longest, c->in_elements[i]);
+    return 1.2e-7 * (8 + sqrt((double)longest));
+}
+
+static void compare(op_kind op, uint64_t seed)
+{
+    op_result got, want;
+    op_run how = OP_RUN_INIT;
+    op_case c;
+
+    op_case_make(&c, op, seed, OP_CASE_LARGE);
+    op_case_run(&want, &c, &how);
+    how.real = DTYPE_F32;
+    how.ops = &exec_dnn;
+    how.measured = true;
+    op_case_run(&got, &c, &how);
+    op_result_check(&c, &got, &want, tolerance(&c), 1e-7);
+    op_result_done(&got);
+    op_result_done(&want);
+    op_case_done(&c);
+}
+
+static void test_ways_agree(void **state)
+{
+    os_table table;
+
+    (void)state;
+    install_clock(&table, 5);
+    for (uint64_t seed = 1; seed <= 300; seed++)
+        compare(OP_CONV2D, seed);
+    for (uint64_t seed = 1; seed <= 20; seed++)
+        compare(OP_LINEAR, seed);
+    os_install(NULL);
+}
+
+/* ----------------------------------------------------------------------------------------------
+ * measuring */
+
+static dnn_problem pixelwise(dnn_role role, int64_t channels, int64_t kernels, int64_t side,
+                             int64_t stride)
+{
+    return (dnn_problem){.role = role,
+                         .groups = 1,
+                         .batch = 4,
+                         .channels = channels,
+                         .kernels = kernels,
+                         .height = side,
+                         .width = side,
+                         .out_height = (side - 1) / stride + 1,
+                         .out_width = (side - 1) / stride + 1,
+                         .window = {1, 1},
+                         .stride = {stride, stride},
+                         .dilation = {1, 1}};
+}
+
+/* The chosen way is the fastest; where the table's is nearly as fast, that one. */
+static void check_choice(const choice *made)
+{
+    for (int way = 0; way < WAY_COUNT; way++)
+        CHECK_MSG(!(made->seconds[way] < 0.97 * made->seconds[made->way]),
+                  "way %d takes %g s, the chosen one, %d, %g s", way, made->seconds[way], made->way,
+                  made->seconds[made->way]);
+    CHECK_MSG(made->way == made->table ||
+                  made->seconds[made->way] < 0.97 * made->seconds[made->table],
+              "left the table's way, %g s, for one of %g s", made->seconds[made->table],
+              made->seconds[made->way]);
+}
+
+static void test_clock_decides(void **state)
+{
+    int others = 0, ways[WAY_COUNT] = {0};
+    dnn_library *library;
+    os_table table;
+
+    (void)state;
+    fast_set_threads(1);
+    CHECK_OK(dnn_open(&library));
+    install_clock(&table, 7);
+    for (int64_t i = 0; i < 60; i++) {
+        const dnn_problem p = pixelwise((dnn_role)(i % 3), 16 + i, 40 - i / 2, 5, 1 + i / 3 % 2);
+        choice made;
+
+        CHECK_OK(measure_ways(&made, library, &p, 1));
+        CHECK_INT(made.table, choice_by_table(&p));
+        check_choice(&made);
+        others += made.way != made.table;
+        ways[made.way]++;
+    }
+    os_install(NULL);
+    dnn_close(library);
+    CHECK_MSG(others >= 5 && ways[0] >= 5 && ways[1] >= 5,
+              "%d choices unlike the table's, %d library, %d product", others, ways[0], ways[1]);
+}
+
+static double still_clock(void)
+{
+    return 3;
+}
+
+/* Where no way is faster the table's stays; and no allocation is left behind by a failure. */
+static void test_measure_edges(void **state)
+{
+    const dnn_problem p = pixelwise(DNN_BACKWARD_WEIGHT, 64, 32, 9, 1);
+    const size_t before = thaw__mem_current();
+    os_table table = os_posix;
+    dnn_library *library;
+    choice made;
+
+    (void)state;
+    table.monotonic = still_clock;
+    os_install(&table);
+    fast_set_threads(1);
+    CHECK_OK(dnn_open(&library));
+    CHECK_OK(measure_ways(&made, library, &p, 1));
+    CHECK_INT(made.way, choice_by_table(&p));
+    CHECK_INT(made.key.batch, 0);
+    const size_t kept = thaw__mem_current();
+    for (int n = 1, more = 1; more; n++) {
+        thaw_status status;
+
+        check_alloc_fail(n, false);
+        status = measure_ways(&made, library, &p, 1);
+        more = check_alloc_restore();
+        CHECK_INT(status, more ? THAW_E_NOMEM : THAW_OK);
+        CHECK_INT(thaw__mem_current(), kept);
+    }
+    dnn_close(library);
+    os_install(NULL);
+    CHECK_INT(thaw__mem_current(), before);
+}
+
+/* ----------------------------------------------------------------------------------------------
+ * table and list */
+
+static void test_possible(void **state)
+{
+    dnn_problem p = pixelwise(DNN_BACKWARD_WEIGHT, 8, 32, 9, 2);
+
+    (void)state;
+    /* the library's own would write past its scratch */
+    CHECK(!choice_possible(&p, WAY_LIBRARY) && choice_possible(&p, WAY_PRODUCT));
+    CHECK_INT(choice_by_table(&p), WAY_PRODUCT);
+    p.channels = 16;
+    CHECK(choice_possible(&p, WAY_LIBRARY) && choice_possible(&p, WAY_PRODUCT));
+    p.window[0] = p.window[1] = 3;
+    p.pad[0] = p.pad[1] = 1;
+    CHECK(choice_possible(&p, WAY_LIBRARY) && !choice_possible(&p, WAY_PRODUCT));
+    p = (dnn_problem){
+        .role = DNN_FORWARD, .linear = DNN_LAYER, .batch = 4, .channels = 8, .kernels = 8};
+    CHECK(choice_possible(&p, WAY_LIBRARY) && !choice_possible(&p, WAY_PRODUCT));
+}
+
+/* A choice holds for any batch, bias, addend and activation; not for another role. */
+static void test_list(void **state)
+{
+    dnn_problem p = pixelwise(DNN_FORWARD, 64, 32, 9, 1);
+    choice made = {.key = choice_key(&p), .way = WAY_PRODUCT};
+    choice_list list = {0};
+
+    (void)state;
+    CHECK_INT(choice_of(&list, &p), WAY_LIBRARY);
+    for (int i = 0; i < 200; i++) {
+        made.key.channels = 64 + i;
+        CHECK_OK(choice_add(&list, &made));
+    }
+    p.batch = 99;
+    p.bias = p.adds = 1;
+    p.activation = DNN_RELU;
+    CHECK_INT(choice_of(&list, &p), WAY_PRODUCT);
+    CHECK(choice_find(&list, &p) == &list.item[0]);
+    p.role = DNN_BACKWARD_WEIGHT;
+    CHECK(choice_find(&list, &p) == NULL);
+    choice_list_done(&list);
+}
+
+/* ----------------------------------------------------------------------------------------------
+ * texts */
+
+static void test_texts(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed < 500; seed++) {
+        uint64_t draw = seed;
+        dnn_problem back, p = pixelwise((dnn_role)(seed % 3), 1 + (int64_t)(seed * 37 % 3000), 7,
+                                        1 + (int64_t)(splitmix64(&draw) % 300), 1 + seed % 4);
+        char text[EXEC_CHOICE_TEXT];
+
+        p.batch = 0;
+        if (seed % 5 == 0)
+            p = (dnn_problem){.role = p.role,
+                              .linear = DNN_LAYER,
+                              .channels = (int64_t)seed,
+                              .kernels = INT32_MAX};
+        choice_format(text, &p);
+        CHECK_MSG(choice_parse(&back, text), "'%s' is not read back", text);
+        CHECK_BYTES(&back, &p, sizeof p);
+    }
+}
+
+static void test_bad_texts(void **state)
+{
+    static const char *const bad[] = {
+        "",
+        "weight of linear",
+        "weight of linear 3 to 0",
+        "weight of linear 3 to 4 ",
+        "weight of linear 03 to 4",
+        "weight of linear 3 to 4, 5",
+        "height of linear 3 to 4",
+        "weight of linear 3 to 99999999999999999999999",
+        "weight of linear 3 to 4294967296",
+        "weight of linear -3 to 4",
+        "data of convolution 4 x 2 x 2 to 4 x 2 x 2, window 1 x 1, stride 0 x 1, pad 0 x 0, "
+        "dilation 1 x 1, groups 1",
+        "data of convolution 4 x 2 x 2 to 4 x 2 x 2, window 1 x 1, stride 1 x 1, pad 0 x 0, "
+        "dilation 1 x 1, groups 0",
+        "data of convolution 4 x 2 x 2 to 4 x 2 x 2, window 1 x 1, stride 1 x 1, pad 0 x 0, "
+        "dilation 1 x 1, groups 4294967297",
+        "data of convolution 4 x 2 x 2 to 4 x 2 x 2, window 1 x 1, stride 1 x 1, pad 0 x 0",
+    };
+    dnn_problem p;
+
+    (void)state;
+    for (size_t i = 0; i < THAW_COUNT(bad); i++)
+        CHECK_MSG(!choice_parse(&p, bad[i]), "'%s' is taken for a problem", bad[i]);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_ways_agree),    cmocka_unit_test(test_clock_decides),
+        cmocka_unit_test(test_measure_edges), cmocka_unit_test(test_possible),
+        cmocka_unit_test(test_list),          cmocka_unit_test(test_texts),
+        cmocka_unit_test(test_bad_texts),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
