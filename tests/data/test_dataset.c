@@ -231,8 +231,8 @@ static void test_fashion_mnist(void **state)
     uint64_t sum = 0;
 
     (void)state;
-    if (access(FASHION "train-images-idx3-ubyte.gz", R_OK) != 0)
-        skip();
+    CHECK_MSG(access(FASHION "train-images-idx3-ubyte.gz", R_OK) == 0,
+              "no '" FASHION "': install Debian's dataset-fashion-mnist, as ./dev check does");
     CHECK_OK(dataset_open_idx(&d, FASHION "train-images-idx3-ubyte.gz",
                               FASHION "train-labels-idx1-ubyte.gz", NULL, 10));
     CHECK(d->n == 60000 && d->height == 28 && d->width == 28 && d->n_classes == 10);
