@@ -82,10 +82,9 @@ static inline bool size_add(size_t *out, size_t a, size_t b)
  * All heap memory of the library. Blocks are aligned to 64 bytes. NULL when out of memory: the
  * caller says what it was for with thaw_fail(THAW_E_NOMEM, ...). thaw__free(NULL) does nothing.
  *
- * thaw__new      count * size bytes, zeroed; a count of 0 gives a valid, freeable pointer; NULL
- * also when the product overflows thaw__alloc    size bytes, not zeroed thaw__resize   grow or
- * shrink to count * size bytes, contents kept, the new part zeroed; the old block stays valid on
- *                failure
+ * thaw__new: count * size bytes, zeroed; a count of 0 gives a valid, freeable pointer; NULL also
+ * when the product overflows. thaw__alloc: size bytes, not zeroed. thaw__resize: grow or shrink to
+ * count * size bytes, contents kept, the new part zeroed; the old block stays valid on failure.
  */
 void *thaw__new(size_t count, size_t size);
 void *thaw__alloc(size_t size);

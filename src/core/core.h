@@ -237,7 +237,6 @@ thaw_status phase_state_init(phase_state *s, const thaw_tree *tree) THAW_MUST_US
 void phase_state_done(phase_state *s);
 void phase_state_reset(
     phase_state *s); /* everything trainable but what is fixed, no coefficients */
-void phase_state_copy(phase_state *dst, const phase_state *src);
 thaw_status phase_state_freeze(phase_state *s, const selection *layers) THAW_MUST_USE;
 thaw_status phase_state_unfreeze(phase_state *s, const selection *layers) THAW_MUST_USE;
 

@@ -46,15 +46,6 @@ void phase_state_reset(phase_state *s)
         s->trainable[p] = !s->tree->param[p].fixed;
 }
 
-void phase_state_copy(phase_state *dst, const phase_state *src)
-{
-    const size_t modules = (size_t)src->tree->n_modules, params = (size_t)src->tree->n_params;
-
-    memcpy(dst->rule, src->rule, modules * sizeof(*src->rule));
-    memcpy(dst->coefficient, src->coefficient, modules * sizeof(*src->coefficient));
-    memcpy(dst->trainable, src->trainable, params * sizeof(*src->trainable));
-}
-
 /* Nearest module at or above m that is in F; -1: none. */
 static int covering_rule(const phase_state *s, int m)
 {

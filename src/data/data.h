@@ -185,9 +185,7 @@ void loader_skip(loader *l, loader_skip_fn *skip, const void *user);
  */
 thaw_status loader_image(void *image, int32_t *label, loader *l, int64_t k) THAW_MUST_USE;
 
-/* Batches an epoch has; with wrap: n / batch rounded up. Seconds the caller has waited for data so
- * far. */
-int64_t loader_batches(const loader *l);
+/* Seconds the caller has waited for data so far. */
 double loader_waited(const loader *l);
 
 /* ----------------------------------------------------------------------------------------------

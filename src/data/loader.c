@@ -717,11 +717,6 @@ thaw_status loader_image(void *image, int32_t *label, loader *l, int64_t k)
     return prepare_image(l, image, s, &l->maker[0], k);
 }
 
-int64_t loader_batches(const loader *l)
-{
-    return l->d->n / l->o.batch + (l->d->n % l->o.batch != 0);
-}
-
 double loader_waited(const loader *l)
 {
     return l->waited;

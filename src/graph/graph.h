@@ -47,7 +47,6 @@ typedef struct op_info {
 } op_info;
 
 extern const op_info op_table[OP_COUNT];
-bool op_find(op_kind *out, const char *name);
 
 /* Name of an op's input, such as "weight", into a buffer of at least 16 bytes, which is returned.
  */

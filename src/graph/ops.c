@@ -28,16 +28,6 @@ const op_info op_table[OP_COUNT] = {
 #include "graph/ops.def"
 };
 
-bool op_find(op_kind *out, const char *name)
-{
-    for (int op = 0; op < OP_COUNT; op++)
-        if (strcmp(op_table[op].name, name) == 0) {
-            *out = (op_kind)op;
-            return true;
-        }
-    return false;
-}
-
 char *op_input_name(char *buffer, op_kind op, int input)
 {
     const char *name = op_table[op].inputs;

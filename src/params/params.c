@@ -103,13 +103,6 @@ thaw_status params_set_trainable(params *p, const bool *trainable)
     return THAW_OK;
 }
 
-void params_zero_grads(params *p)
-{
-    for (int i = 0; i < p->n_trained; i++)
-        if (p->item[i].grad)
-            memset(p->item[i].grad, 0, p->item[i].bytes);
-}
-
 thaw_status params_make_state(params *p, int i, int n)
 {
     params_drop_state(p, i);

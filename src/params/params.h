@@ -55,7 +55,6 @@ void params_touch(params *p, int i);
 
 /* Make gradients exist exactly where trainable[i] (n_trained entries). New ones are zero. */
 thaw_status params_set_trainable(params *p, const bool *trainable) THAW_MUST_USE;
-void params_zero_grads(params *p);
 
 /* Make n state tensors (zeroed, steps 0) for parameter i; or drop its state. */
 thaw_status params_make_state(params *p, int i, int n) THAW_MUST_USE;
@@ -87,9 +86,9 @@ void params_snapshot_destroy(params_snapshot *s);
 /*
  * Start values, rounded to f32 also where the parameters are f64.
  *
- * uniform   in [-bound, bound), drawn from (seed, name of the tensor): the same whatever else the
- * network has fill      one value by_name   the reference runs' values, which depend on name and
- * shape alone: splitmix64 started at the FNV-1a of the name; all parameters, no buffers
+ * uniform: in [-bound, bound), drawn from (seed, name of the tensor): the same whatever else the
+ * network has. fill: one value. by_name: the reference runs' values, which depend on name and shape
+ * alone: splitmix64 started at the FNV-1a of the name; all parameters, no buffers.
  */
 void params_init_uniform(params *p, int i, uint64_t seed, double bound);
 void params_fill(params *p, int i, double value);

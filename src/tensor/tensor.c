@@ -246,18 +246,18 @@ thaw_status tensor_convert(void *dst, dtype to, const void *src, dtype from, siz
 /* Leaves of the pairwise sum, in a fixed number of lanes so that they vectorise without changing
  * bits. */
 #define SUM_LEAF(name, type)                                                                       \
-    static double name(const type *x, size_t n, bool square)                                       \
+    static double name(const type *x, size_t n)                                                    \
     {                                                                                              \
         double lane[SUM_LANES] = {0};                                                              \
                                                                                                    \
         for (size_t i = 0; i + SUM_LANES <= n; i += SUM_LANES)                                     \
             for (size_t k = 0; k < SUM_LANES; k++) {                                               \
                 const double v = (double)x[i + k];                                                 \
-                lane[k] += square ? v * v : v;                                                     \
+                lane[k] += v * v;                                                                  \
             }                                                                                      \
         for (size_t i = n / SUM_LANES * SUM_LANES; i < n; i++) {                                   \
             const double v = (double)x[i];                                                         \
-            lane[i % SUM_LANES] += square ? v * v : v;                                             \
+            lane[i % SUM_LANES] += v * v;                                                          \
         }                                                                                          \
         return ((lane[0] + lane[1]) + (lane[2] + lane[3])) +                                       \
                ((lane[4] + lane[5]) + (lane[6] + lane[7]));                                        \
@@ -265,42 +265,36 @@ thaw_status tensor_convert(void *dst, dtype to, const void *src, dtype from, siz
 SUM_LEAF(sum_f32, float)
 SUM_LEAF(sum_f64, double)
 
-static double sum_any(const void *data, dtype d, size_t begin, size_t n, bool square)
+static double sum_any(const void *data, dtype d, size_t begin, size_t n)
 {
     double total = 0;
 
     if (d == DTYPE_F32)
-        return sum_f32((const float *)data + begin, n, square);
+        return sum_f32((const float *)data + begin, n);
     if (d == DTYPE_F64)
-        return sum_f64((const double *)data + begin, n, square);
+        return sum_f64((const double *)data + begin, n);
     for (size_t i = begin; i < begin + n; i++) {
         const double x = load(data, d, i);
 
-        total += square ? x * x : x;
+        total += x * x;
     }
     return total;
 }
 
 /* Pairwise: the error grows with the logarithm of n, and the order does not depend on who calls. */
-static double sum_pairs(const void *data, dtype d, size_t begin, size_t n, bool square)
+static double sum_pairs(const void *data, dtype d, size_t begin, size_t n)
 {
     if (n > SUM_BLOCK) {
         const size_t half = (n / 2 + SUM_LANES - 1) / SUM_LANES * SUM_LANES;
 
-        return sum_pairs(data, d, begin, half, square) +
-               sum_pairs(data, d, begin + half, n - half, square);
+        return sum_pairs(data, d, begin, half) + sum_pairs(data, d, begin + half, n - half);
     }
-    return sum_any(data, d, begin, n, square);
-}
-
-double tensor_sum(const void *data, dtype d, size_t n)
-{
-    return sum_pairs(data, d, 0, n, false);
+    return sum_any(data, d, begin, n);
 }
 
 double tensor_sum_squares(const void *data, dtype d, size_t n)
 {
-    return sum_pairs(data, d, 0, n, true);
+    return sum_pairs(data, d, 0, n);
 }
 
 bool tensor_all_finite(const void *data, dtype d, size_t n)

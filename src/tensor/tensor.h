@@ -62,8 +62,7 @@ thaw_status shape_bytes(size_t *out, const shape *s, dtype d) THAW_MUST_USE;
 thaw_status tensor_convert(void *dst, dtype to, const void *src, dtype from,
                            size_t n) THAW_MUST_USE;
 
-/* Sum and L2 norm in double, in a fixed pairwise order. */
-double tensor_sum(const void *data, dtype d, size_t n);
+/* Sum of the squares in double, in a fixed pairwise order. */
 double tensor_sum_squares(const void *data, dtype d, size_t n);
 bool tensor_all_finite(const void *data, dtype d, size_t n);
 

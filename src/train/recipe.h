@@ -152,9 +152,6 @@ struct thaw_recipe {
     char *resolved; /* the recipe as TOML with every value and its origin as a comment */
 };
 
-/* One line per key: name, type, default, range, help; for `thaw help recipe` and docs/recipe.md. */
-void recipe_help(text *out, bool markdown);
-
 /* config.json of a model folder. */
 thaw_status model_folder_config(model_config *out, const char *folder) THAW_MUST_USE;
 

@@ -140,7 +140,7 @@ static void add_section(text *t, const recipe_section *section, bool markdown)
     }
 }
 
-void recipe_help(text *out, bool markdown)
+static void print_keys(text *out, bool markdown)
 {
     size_t n;
     const recipe_section *const section = recipe_sections(&n);
@@ -158,6 +158,6 @@ thaw_status thaw_recipe_help(char **out, bool markdown)
 {
     text t = TEXT_INIT;
 
-    recipe_help(&t, markdown);
+    print_keys(&t, markdown);
     return text_take(out, &t, "the help of recipes");
 }

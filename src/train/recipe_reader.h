@@ -75,7 +75,6 @@ void recipe_set(recipe_reader *rd, const char *set);
 
 /* recipe_section.c: keys of one table, with sub-tables; target is the section's struct. */
 void recipe_read_section(recipe_reader *rd, const char *section, toml_value *table, void *target);
-void recipe_unknown(recipe_reader *rd, const char *section, const toml_value *v);
 const toml_value *recipe_items(size_t *n, const toml_value *v); /* of a list; a value is one */
 void recipe_add_bound(text *t, double bound);                   /* of its range */
 void recipe_add_when(text *t, const char *section,

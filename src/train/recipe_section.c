@@ -81,7 +81,7 @@ static bool add_same_name(text *t, const char *name)
     return shown > 0;
 }
 
-void recipe_unknown(recipe_reader *rd, const char *section, const toml_value *v)
+static void unknown_key(recipe_reader *rd, const char *section, const toml_value *v)
 {
     text full = TEXT_INIT, shown = TEXT_INIT, near = TEXT_INIT;
     names all;
@@ -541,7 +541,7 @@ void recipe_read_section(recipe_reader *rd, const char *section, toml_value *tab
 
     for (const toml_value *v = table->first; v; v = v->next)
         if (!recipe_key_find(section, v->key) && !is_section(section, v))
-            recipe_unknown(rd, section, v);
+            unknown_key(rd, section, v);
     for (size_t i = 0; i < n && !rd->no_memory; i++)
         if (strcmp(row[i].section, section) == 0)
             read_row(rd, &row[i], table, target);

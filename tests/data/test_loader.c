@@ -98,7 +98,6 @@ static void test_stored_order(void **state)
     loader *l = create(&noise, &o);
 
     (void)state;
-    CHECK_INT(loader_batches(l), 5);
     for (int64_t epoch = 0; epoch < 3; epoch++)
         for (int64_t index = 0; index < N; index += 5) {
             const batch *b = next(l);
@@ -285,7 +284,6 @@ static void test_wrap(void **state)
     (void)state;
     o.wrap = true;
     l = create(&noise, &o);
-    CHECK_INT(loader_batches(l), 3);
     for (int64_t i = 0; i < 20; i++) {
         const batch *b = next(l);
 
