@@ -115,6 +115,14 @@ int cli_report(thaw_status status);
  * written. */
 int cli_print(char *text);
 
+/*
+ * A text of n bytes that may quote what others have written (names in files, names of files): bytes
+ * that a terminal might take for orders are shown as '?'. cli_put leaves line ends and tabs as they
+ * are; cli_put_name, for what must stay one word of a line, does not.
+ */
+void cli_put(FILE *to, const char *text, size_t n);
+void cli_put_name(FILE *to, const char *text, size_t n);
+
 /* A string of JSON on stdout. */
 void cli_print_json(const char *s);
 

@@ -125,8 +125,7 @@ static const char *name_of(char number[16], const thaw_eval_result *r, int c)
     return number;
 }
 
-/* A class in a cell: left, or right where width is negative; bytes that a terminal might take for
- * orders are shown as '?'. */
+/* A class in a cell: left, or right where width is negative. */
 static void print_name(const thaw_eval_result *r, int c, int width)
 {
     char number[16];
@@ -136,8 +135,7 @@ static void print_name(const thaw_eval_result *r, int c, int width)
     const int bytes = cut(&characters, name, room);
 
     printf("%*s", width < 0 ? room - characters : 0, "");
-    for (int i = 0; i < bytes; i++)
-        putchar((unsigned char)name[i] < 0x20 || name[i] == 0x7f ? '?' : name[i]);
+    cli_put_name(stdout, name, (size_t)bytes);
     printf("%*s", width > 0 ? room - characters : 0, "");
 }
 

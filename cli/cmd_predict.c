@@ -47,12 +47,17 @@ static void print_json_answer(const thaw_prediction *p)
 /* file, tab, class, tab, probability: for eyes and for cut(1). */
 static void print_answer(const thaw_prediction *p)
 {
-    if (p->n_top == 0)
-        printf("%s\t%.6g\n", p->file, p->value);
-    else if (p->top[0].name)
-        printf("%s\t%s\t%.2f%%\n", p->file, p->top[0].name, 100 * p->top[0].probability);
+    cli_put_name(stdout, p->file, strlen(p->file));
+    if (p->n_top == 0) {
+        printf("\t%.6g\n", p->value);
+        return;
+    }
+    putchar('\t');
+    if (p->top[0].name)
+        cli_put_name(stdout, p->top[0].name, strlen(p->top[0].name));
     else
-        printf("%s\t%d\t%.2f%%\n", p->file, p->top[0].number, 100 * p->top[0].probability);
+        printf("%d", p->top[0].number);
+    printf("\t%.2f%%\n", 100 * p->top[0].probability);
 }
 
 static bool on_file(void *user, const thaw_prediction *p)

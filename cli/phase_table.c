@@ -135,7 +135,7 @@ void progress_table(FILE *to, const progress *p)
     const struct column *column[CLI_COUNT(columns)];
     const size_t n = choose_columns(column, p);
     int width[CLI_COUNT(columns)];
-    char cell[CELL];
+    char cell[CELL], padded[CELL];
 
     if (p->n_rows == 0)
         return;
@@ -153,8 +153,11 @@ void progress_table(FILE *to, const progress *p)
                 snprintf(cell, CELL, "%s", column[c]->title);
             else
                 column[c]->make(cell, &p->rows[r]);
-            fprintf(to, "%s%*s%s", c > 0 ? "  " : "", column[c]->left ? -width[c] : width[c], cell,
-                    c + 1 == n ? "\n" : "");
+            fputs(c > 0 ? "  " : "", to);
+            (void)snprintf(padded, sizeof padded, "%*s", column[c]->left ? -width[c] : width[c],
+                           cell);
+            cli_put_name(to, padded, strlen(padded));
+            fputs(c + 1 == n ? "\n" : "", to);
         }
     if (p->n_phases > p->n_rows && p->n_rows == PROGRESS_MAX_ROWS)
         fprintf(to, "(the last %d of %d phases)\n", p->n_rows, p->n_phases);

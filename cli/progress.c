@@ -139,11 +139,13 @@ static void show_step(progress *p, const thaw_event *e)
     make_parts(part, p, e);
     if (p->mode == PROGRESS_LIVE) {
         join_parts(line, sizeof line, part, terminal_width());
-        fprintf(p->to, "\r\033[K%s", line);
+        fputs("\r\033[K", p->to);
+        cli_put_name(p->to, line, strlen(line));
         p->drawn = true;
     } else {
         join_parts(line, sizeof line, part, sizeof line - 1);
-        fprintf(p->to, "%s\n", line);
+        cli_put_name(p->to, line, strlen(line));
+        fputc('\n', p->to);
     }
     fflush(p->to);
 }
@@ -173,7 +175,9 @@ static void print_lines(progress *p, const char *indent, const char *text)
     while (text && *text != '\0') {
         const size_t n = strcspn(text, "\n");
 
-        fprintf(p->to, "%s%.*s\n", indent, (int)n, text);
+        fputs(indent, p->to);
+        cli_put(p->to, text, n);
+        fputc('\n', p->to);
         text += n + (text[n] == '\n');
     }
 }
@@ -202,8 +206,9 @@ static void on_phase(progress *p, const thaw_event *e)
     p->n_phases = e->n_phases;
     if (p->mode == PROGRESS_QUIET)
         return;
-    fprintf(p->to, "%sphase %d/%d %s%s: %s of %s parameters train (%.1f%%)",
-            p->color ? "\033[1m" : "", e->phase, e->n_phases, row->name, p->color ? "\033[0m" : "",
+    fprintf(p->to, "%sphase %d/%d ", p->color ? "\033[1m" : "", e->phase, e->n_phases);
+    cli_put_name(p->to, row->name, strlen(row->name));
+    fprintf(p->to, "%s: %s of %s parameters train (%.1f%%)", p->color ? "\033[0m" : "",
             cli_count(trainable, e->trainable), cli_count(total, e->total),
             e->total > 0 ? 100 * (double)e->trainable / (double)e->total : 0);
     if (e->planned_bytes > 0)
@@ -240,8 +245,8 @@ static void on_eval(progress *p, const thaw_event *e)
 
 static void on_save(progress *p, const thaw_event *e)
 {
-    if (p->mode != PROGRESS_QUIET && e->text)
-        fprintf(p->to, "  saved %s\n", e->text);
+    if (p->mode != PROGRESS_QUIET)
+        print_lines(p, "  saved ", e->text);
 }
 
 static void on_save_failed(progress *p, const thaw_event *e)

@@ -16,13 +16,39 @@ bool cli_color(FILE *stream)
     return isatty(fileno(stream)) && !(no_color && *no_color) && term && strcmp(term, "dumb") != 0;
 }
 
+/* Control characters: C0, DEL, and C1, which are two bytes in UTF-8. */
+static void put_tame(FILE *to, const char *text, size_t n, const char *allowed)
+{
+    for (size_t i = 0; i < n; i++) {
+        const unsigned char c = (unsigned char)text[i];
+        const bool c1 = c == 0xC2 && i + 1 < n && (unsigned char)text[i + 1] < 0xA0;
+
+        if (c1 || ((c < 0x20 || c == 0x7F) && !(c && strchr(allowed, c))))
+            putc('?', to);
+        else
+            putc(c, to);
+        i += c1;
+    }
+}
+
+void cli_put(FILE *to, const char *text, size_t n)
+{
+    put_tame(to, text, n, "\n\t");
+}
+
+void cli_put_name(FILE *to, const char *text, size_t n)
+{
+    put_tame(to, text, n, "");
+}
+
 /* One line of an error, with the program's name in front and `tail` behind. */
 static void error_line(const char *text, size_t n, const char *tail)
 {
     const bool color = cli_color(stderr);
 
-    fprintf(stderr, "thaw: %serror:%s %.*s%s\n", color ? "\033[1;31m" : "", color ? "\033[0m" : "",
-            (int)n, text, tail);
+    fprintf(stderr, "thaw: %serror:%s ", color ? "\033[1;31m" : "", color ? "\033[0m" : "");
+    cli_put(stderr, text, n);
+    fprintf(stderr, "%s\n", tail);
 }
 
 void cli_error(const char *format, ...)
@@ -72,7 +98,7 @@ int cli_print(char *text)
 {
     int code = 0;
 
-    fputs(text, stdout);
+    cli_put(stdout, text, strlen(text));
     if (*text != '\0' && text[strlen(text) - 1] != '\n')
         fputc('\n', stdout);
     if (fflush(stdout) != 0) {

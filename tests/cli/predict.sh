@@ -55,6 +55,16 @@ has out '"error": '
 has out '"name": "cat", "probability": 0.'
 expect 66 "absent" "$thaw" predict absent text.jpg
 
+# What a terminal would take for orders does not reach it, in names of files or of classes.
+order=$(printf '\033[2J')
+cp -r data told
+mv told/cat "told/cat$order"
+expect 65 "absent?[2J.png" "$thaw" predict run "absent$order.png"
+expect 0 "" "$thaw" train pictures.toml --run told.run --set data.train=told
+expect 0 "told/cat?[2J/0-rgb.png	" "$thaw" predict told.run "told/cat$order/0-rgb.png"
+hasnt out "$order"
+expect 0 "cat?[2J" "$thaw" eval told.run --split train
+
 # Numbers.
 {
     echo file,value
