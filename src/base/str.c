@@ -246,9 +246,10 @@ char *format_count(char *buffer, int64_t n)
 
 char *format_duration(char *buffer, double seconds)
 {
-    const int64_t s = (int64_t)(seconds + 0.5);
+    const bool known = seconds >= 0 && seconds <= 1e9;
+    const int64_t s = known ? (int64_t)(seconds + 0.5) : 0;
 
-    if (!(seconds >= 0) || seconds > 1e9)
+    if (!known)
         (void)snprintf(buffer, 32, "?");
     else if (seconds < 10)
         (void)snprintf(buffer, 32, "%.1f s", seconds);

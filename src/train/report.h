@@ -29,7 +29,7 @@ typedef struct report_phase {
     bool began, ended;
     int64_t from, to; /* iterations; to: the last one seen */
     int64_t trainable, total, skipped;
-    uint64_t peak, planned;
+    uint64_t peak;
     double lr_least, lr_most; /* at its beginning */
     double loss, metric;      /* at its end; NAN: not known */
     double seconds, rate;
@@ -113,7 +113,7 @@ typedef struct chart_band {
 } chart_band;
 
 typedef struct chart {
-    const char *title, *x_name, *y_name;
+    const char *title, *x_name;
     const chart_line *line;
     size_t n_lines;
     const chart_band *band;
@@ -121,6 +121,9 @@ typedef struct chart {
     double x_least, x_most; /* x_most > x_least */
     bool logarithmic;       /* y; what is not above 0 is left out */
 } chart;
+
+/* Whether a point lies in the chart: a history may hold any numbers. */
+bool chart_shows(const chart *c, double x, double y);
 
 /* Ends of the y axis and the distance of its marks; false: there is nothing to draw. Logarithmic
  * axes are in powers of ten. */

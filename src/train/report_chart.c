@@ -21,9 +21,13 @@ static double round_up(double x)
     return 10 * power;
 }
 
+/* Ends that differ by less than a millionth of their size are one value: marks between them would
+ * be too close for a double to step from one to the next. */
 chart_axis chart_marks(double least, double most, int about)
 {
-    const double span = most > least ? most - least : THAW_MAX(fabs(most), 1e-3);
+    const double size = THAW_MAX(fabs(least), fabs(most));
+    const double span =
+        most - least > THAW_MAX(1e-6 * size, 1e-300) ? most - least : THAW_MAX(size, 1e-3);
     const double step = round_up(span / about);
 
     return (chart_axis){.least = floor(least / step + 1e-9) * step,
@@ -41,6 +45,11 @@ void report_metric(text *out, const char *name, double x)
         text_add_short_double(out, x);
 }
 
+bool chart_shows(const chart *c, double x, double y)
+{
+    return x >= c->x_least && x <= c->x_most && fabs(y) < 1e300 && (!c->logarithmic || y > 0);
+}
+
 bool chart_y_axis(chart_axis *out, const chart *c)
 {
     double least = HUGE_VAL, most = -HUGE_VAL;
@@ -49,7 +58,7 @@ bool chart_y_axis(chart_axis *out, const chart *c)
         for (size_t k = 0; k < c->line[i].n; k++) {
             const double y = c->line[i].y[k];
 
-            if (!isfinite(y) || (c->logarithmic && y <= 0))
+            if (!chart_shows(c, c->line[i].x[k], y))
                 continue;
             least = THAW_MIN(least, y);
             most = THAW_MAX(most, y);

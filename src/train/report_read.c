@@ -32,11 +32,20 @@ static double number_of(const json_t *e, const char *key)
     return json_is_number(v) ? json_number_value(v) : (double)NAN;
 }
 
+/* 0 or more; what is no count is 0. */
 static int64_t count_of(const json_t *e, const char *key)
 {
     const json_t *const v = json_object_get(e, key);
 
-    return json_is_integer(v) ? (int64_t)json_integer_value(v) : 0;
+    return json_is_integer(v) ? THAW_MAX((int64_t)json_integer_value(v), 0) : 0;
+}
+
+/* From 0; -1: none. */
+static int phase_number(const json_t *e)
+{
+    const int64_t number = count_of(e, "phase");
+
+    return number <= PHASES_MOST ? (int)number - 1 : -1;
 }
 
 /* A copy that lives as long as the report; "" where there is none. */
@@ -51,22 +60,21 @@ static const char *word_of(report_data *r, const json_t *e, const char *key)
 /* The phase an event belongs to, made if it is new; NULL: the event names none, or no memory. */
 static report_phase *phase_of(report_data *r, const json_t *e)
 {
-    const int64_t number = count_of(e, "phase");
+    const int i = phase_number(e);
     report_phase *bigger;
 
-    if (number < 1 || number > PHASES_MOST)
+    if (i < 0)
         return NULL;
-    if (number > r->n_phases) {
-        bigger = thaw__resize(r->phase, (size_t)number, sizeof *bigger);
+    if (i >= r->n_phases) {
+        bigger = thaw__resize(r->phase, (size_t)i + 1, sizeof *bigger);
         if (!bigger)
             return NULL;
         r->phase = bigger;
-        for (int i = r->n_phases; i < (int)number; i++)
-            r->phase[i] = (report_phase){
+        for (; r->n_phases <= i; r->n_phases++)
+            r->phase[r->n_phases] = (report_phase){
                 .name = "", .loss = (double)NAN, .metric = (double)NAN, .rate = (double)NAN};
-        r->n_phases = (int)number;
     }
-    return &r->phase[number - 1];
+    return &r->phase[i];
 }
 
 /* ----------------------------------------------------------------------------------------------
@@ -101,7 +109,7 @@ static thaw_status add_step(report_data *r, const json_t *e)
                            .lr_least = number_of(e, "lr_least"),
                            .lr_most = number_of(e, "lr_most"),
                            .rate = number_of(e, "rate"),
-                           .phase = (int)THAW_MIN(count_of(e, "phase"), (int64_t)PHASES_MOST) - 1};
+                           .phase = phase_number(e)};
     report_phase *const p = phase_of(r, e);
 
     if (p)
@@ -130,7 +138,7 @@ static thaw_status add_eval(report_data *r, const json_t *e)
                                           .epoch = number_of(e, "epoch"),
                                           .loss = number_of(e, "loss"),
                                           .metric = number_of(e, "metric"),
-                                          .phase = (int)count_of(e, "phase") - 1,
+                                          .phase = phase_number(e),
                                           .best = json_is_true(json_object_get(e, "best")),
                                           .split = word_of(r, e, "split"),
                                           .metric_name = word_of(r, e, "metric_name")};
@@ -167,7 +175,6 @@ static thaw_status add_phase(report_data *r, const json_t *e)
     p->began = true;
     p->trainable = count_of(e, "trainable");
     p->total = count_of(e, "total");
-    p->planned = (uint64_t)count_of(e, "planned_bytes");
     p->lr_least = number_of(e, "lr_least");
     p->lr_most = number_of(e, "lr_most");
     return add_note(r, e);

@@ -107,11 +107,6 @@ static void add_marks(text *out, const frame *f)
     text_done(&number);
 }
 
-static bool drawable(const frame *f, double y)
-{
-    return isfinite(y) && (!f->c->logarithmic || y > 0);
-}
-
 static void add_path(text *out, const frame *f, const chart_line *l)
 {
     bool pen = false;
@@ -119,7 +114,7 @@ static void add_path(text *out, const frame *f, const chart_line *l)
     text_addf(out, "<path class=\"line c%d%s\" d=\"", l->colour % CHART_COLOURS,
               l->dashed ? " dashed" : "");
     for (size_t i = 0; i < l->n; i++) {
-        if (!drawable(f, l->y[i])) {
+        if (!chart_shows(f->c, l->x[i], l->y[i])) {
             pen = false;
             continue;
         }
@@ -133,7 +128,7 @@ static void add_path(text *out, const frame *f, const chart_line *l)
 static void add_dots(text *out, const frame *f, const chart_line *l)
 {
     for (size_t i = 0; i < l->n; i++)
-        if (drawable(f, l->y[i])) {
+        if (chart_shows(f->c, l->x[i], l->y[i])) {
             text_addf(out, "<circle class=\"dot c%d\" cx=\"%.1f\" cy=\"%.1f\" r=\"3\"><title>",
                       l->colour % CHART_COLOURS, at_x(f, l->x[i]), at_y(f, l->y[i]));
             html_add(out, l->name);

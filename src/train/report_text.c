@@ -53,7 +53,7 @@ static void draw_series(canvas *v, const chart *c, const chart_axis *y_axis, con
         const double y = l->y[i];
         double dx, dy;
 
-        if (!isfinite(y)) {
+        if (!chart_shows(c, l->x[i], y)) {
             pen = false;
             continue;
         }
@@ -98,6 +98,14 @@ static void add_row(text *out, const canvas *v, int row, const chart_axis *y)
     text_add(out, "\n");
 }
 
+/* Column in which a phase begins; -1: outside of the chart. */
+static int column_of(const chart *c, const chart_band *b, int width)
+{
+    if (!(b->from >= c->x_least && b->from <= c->x_most))
+        return -1;
+    return (int)((b->from - c->x_least) / (c->x_most - c->x_least) * width);
+}
+
 /* A rule with a tick where a phase begins, and the phases' names below it. */
 static void add_foot(text *out, const chart *c, int width)
 {
@@ -108,12 +116,12 @@ static void add_foot(text *out, const chart *c, int width)
         bool tick = false;
 
         for (size_t k = 0; k < c->n_bands; k++)
-            tick |= (int)((c->band[k].from - c->x_least) / (c->x_most - c->x_least) * width) == i;
+            tick |= column_of(c, &c->band[k], width) == i;
         text_add(out, tick ? "┬" : "─");
     }
     text_add(out, "\n           ");
     for (size_t k = 0; k < c->n_bands; k++) {
-        const int at = (int)((c->band[k].from - c->x_least) / (c->x_most - c->x_least) * width);
+        const int at = column_of(c, &c->band[k], width);
 
         if (at < used)
             continue;

@@ -170,6 +170,52 @@ static void test_charts_without_much(void **state)
     text_done(&out);
 }
 
+static size_t marks_in(const char *svg)
+{
+    size_t n = 0;
+
+    for (const char *at = strstr(svg, "class=\"grid\""); at; at = strstr(at + 1, "class=\"grid\""))
+        n++;
+    return n;
+}
+
+/* Whatever numbers a history holds, a chart has a few marks, and points of its own range. */
+static void test_charts_of_any_numbers(void **state)
+{
+    static const struct {
+        double x[3], y[3];
+    } row[] = {
+        {{1, 2, 3}, {1, 1 + 2.3e-16, 1}},        {{1, 2, 3}, {0.7, 0.7 + 1e-9, 0.7}},
+        {{1, 2, 3}, {1e308, -1e308, 1}},         {{1, 1e300, 3}, {1, 2, 3}},
+        {{-1e300, NAN, 3}, {5e-324, 0, 1e-320}}, {{1, 2, 3}, {1e20, 1e20 + 16384, 1e20}},
+    };
+    const chart_band bands[] = {{"first", -5, 2}, {"far", 9e18, 1}, {"last", 2, 3}};
+
+    (void)state;
+    for (size_t i = 0; i < THAW_COUNT(row); i++) {
+        const chart_line line = {.name = "l", .x = row[i].x, .y = row[i].y, .n = 3};
+        const chart c = {.title = "t",
+                         .x_name = "step",
+                         .line = &line,
+                         .n_lines = 1,
+                         .band = bands,
+                         .n_bands = THAW_COUNT(bands),
+                         .x_most = 3};
+        text svg = TEXT_INIT, plain = TEXT_INIT;
+
+        chart_svg(&svg, &c);
+        chart_text(&plain, &c, 40, 8);
+        CHECK_MSG(!svg.failed && marks_in(svg.data) >= 1 && marks_in(svg.data) < 20,
+                  "row %zu: %zu marks", i, svg.failed ? 0 : marks_in(svg.data));
+        CHECK(!strstr(svg.data, "nan") && !strstr(svg.data, "inf"));
+        CHECK_MSG(!plain.failed && plain.length < 4000, "row %zu: %zu bytes", i, plain.length);
+        CHECK_CONTAINS(plain.data, "last");
+        CHECK(!strstr(plain.data, "far"));
+        text_done(&svg);
+        text_done(&plain);
+    }
+}
+
 static void test_marks_are_round(void **state)
 {
     const chart_axis a = chart_marks(0.13, 0.97, 5), b = chart_marks(0, 135, 8);
@@ -297,6 +343,7 @@ int main(void)
         cmocka_unit_test(test_thinning),
         cmocka_unit_test(test_png),
         cmocka_unit_test(test_charts_without_much),
+        cmocka_unit_test(test_charts_of_any_numbers),
         cmocka_unit_test(test_marks_are_round),
         cmocka_unit_test(test_page),
         cmocka_unit_test(test_terminal),
