@@ -2,25 +2,9 @@
  * test_memory.c - memory that may still be taken: what the system says, and limits of both cgroup
  * versions, read from made-up hierarchies.
  */
-#include <sys/stat.h>
-
-#include "base/base.h"
-#include "check.h"
+#include "base/hierarchy.h"
 
 static const char meminfo[] = "MemTotal: 8000 kB\nMemFree: 100 kB\nMemAvailable:    4000 kB\n";
-
-static void put(const char *root, const char *path, const char *content)
-{
-    char whole[4096], *slash;
-
-    snprintf(whole, sizeof whole, "%s/%s", root, path);
-    for (slash = strchr(whole + strlen(root) + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
-        *slash = '\0';
-        mkdir(whole, 0755);
-        *slash = '/';
-    }
-    check_write_file(whole, content, strlen(content));
-}
 
 static void test_version_2(void **state)
 {

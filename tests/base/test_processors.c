@@ -1,23 +1,7 @@
 /*
  * How many processors may be used: quotas of both cgroup versions, read from made-up hierarchies.
  */
-#include <sys/stat.h>
-
-#include "base/base.h"
-#include "check.h"
-
-static void put(const char *root, const char *path, const char *content)
-{
-    char whole[4096], *slash;
-
-    snprintf(whole, sizeof whole, "%s/%s", root, path);
-    for (slash = strchr(whole + strlen(root) + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
-        *slash = '\0';
-        mkdir(whole, 0755);
-        *slash = '/';
-    }
-    check_write_file(whole, content, strlen(content));
-}
+#include "base/hierarchy.h"
 
 static void test_version_2(void **state)
 {

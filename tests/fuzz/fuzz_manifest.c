@@ -2,14 +2,11 @@
  * Fuzz target: any bytes as a manifest, with a right digest at the end, since without one nothing
  * gets further.
  */
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
-
 #include "ckpt/ckpt.h"
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+#include <string.h>
+
+#include "fuzz_file.h"
 
 static char folder[32];
 static char path[sizeof folder + sizeof MANIFEST_NAME + 1];
@@ -18,14 +15,6 @@ static void remove_folder(void)
 {
     (void)unlink(path);
     (void)rmdir(folder);
-}
-
-static void require(bool holds, const char *what)
-{
-    if (holds)
-        return;
-    fprintf(stderr, "%s\n", what);
-    abort();
 }
 
 static void check(const manifest *m)

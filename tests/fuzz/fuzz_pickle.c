@@ -2,20 +2,9 @@
  * Fuzz target: any bytes as a pickle. What is read has items that are values of it, text inside of
  * the bytes, and no cycle; nothing may leak.
  */
-#include <stdio.h>
-#include <stdlib.h>
-
 #include "ckpt/ckpt.h"
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void require(bool holds, const char *what)
-{
-    if (holds)
-        return;
-    fprintf(stderr, "%s\n", what);
-    abort();
-}
+#include "fuzz_file.h"
 
 static void look_at(const pickle *p, const char *data, size_t size)
 {

@@ -2,22 +2,9 @@
  * Fuzz target: any bytes as a file of torch.save, so as a zip archive with a pickle in it or as
  * pickles and storages in turn. What opens must be readable in full; nothing may leak.
  */
-#include <stdio.h>
-#include <stdlib.h>
-#include <sys/mman.h>
-#include <unistd.h>
-
 #include "ckpt/ckpt.h"
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void require(bool holds, const char *what)
-{
-    if (holds)
-        return;
-    fprintf(stderr, "%s\n", what);
-    abort();
-}
+#include "fuzz_file.h"
 
 static void read_all(const pth_file *f, size_t size)
 {
@@ -39,14 +26,10 @@ static void read_all(const pth_file *f, size_t size)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static int fd = -1;
     char path[64];
     pth_file *f = NULL;
 
-    if (fd < 0)
-        fd = memfd_create("input", 0);
-    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-    require(ftruncate(fd, 0) == 0 && pwrite(fd, data, size, 0) == (ssize_t)size, "no input file");
+    snprintf(path, sizeof path, "/proc/self/fd/%d", input_file(data, size));
     if (pth_open(&f, path) == THAW_OK)
         read_all(f, size);
     pth_close(f);

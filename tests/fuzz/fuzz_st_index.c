@@ -2,21 +2,11 @@
  * Fuzz target: any bytes as the index of a sharded network. What is read is sorted, unique and
  * names nothing but files beside the index; nothing may leak.
  */
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
 #include "ckpt/ckpt.h"
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+#include <string.h>
 
-static void require(bool holds, const char *what)
-{
-    if (holds)
-        return;
-    fprintf(stderr, "%s\n", what);
-    abort();
-}
+#include "fuzz_file.h"
 
 static void look_at(const st_index *x)
 {

@@ -2,23 +2,11 @@
  * Fuzz target: any bytes as a zip archive. What is accepted must be what it says: entries inside
  * the file, apart from each other, sorted and found by name; nothing may leak.
  */
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
-
 #include "ckpt/ckpt.h"
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+#include <string.h>
 
-static void require(bool holds, const char *what)
-{
-    if (holds)
-        return;
-    fprintf(stderr, "%s\n", what);
-    abort();
-}
+#include "fuzz_file.h"
 
 static bool apart(const zip_entry *a, const zip_entry *b)
 {
@@ -42,12 +30,9 @@ static void check(const zip_file *z, size_t size)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static int fd = -1;
+    const int fd = input_file(data, size);
     zip_file *z = NULL;
 
-    if (fd < 0)
-        fd = memfd_create("input", 0);
-    require(ftruncate(fd, 0) == 0 && pwrite(fd, data, size, 0) == (ssize_t)size, "no input file");
     if (zip_read(&z, fd, (int64_t)size) == THAW_OK)
         check(z, size);
     zip_destroy(z);

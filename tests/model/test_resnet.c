@@ -2,36 +2,9 @@
  * test_resnet.c - residual networks and MobileNetV2 against torchvision: names, shapes and order of
  * all tensors, and logits for a fixed input. Both records were made by record_torchvision.py.
  */
-#include "exec/exec.h"
-#include "model/model.h"
-
-#include "check.h"
+#include "model/networks.h"
 
 #include <zlib.h>
-
-static model *create(const model_config *c, dtype real)
-{
-    model *m = NULL;
-
-    CHECK_OK(model_create(&m, c, real));
-    return m;
-}
-
-static model_config config_of(const char *arch)
-{
-    model_config c = MODEL_CONFIG_INIT;
-
-    (void)snprintf(c.arch, sizeof c.arch, "%s", arch);
-    return c;
-}
-
-static const model_tensor *find(const model *m, const char *name)
-{
-    for (int i = 0; i < m->n_tensors; i++)
-        if (strcmp(m->tensor[i].name, name) == 0)
-            return &m->tensor[i];
-    return NULL;
-}
 
 /* "layer1.0.conv1.weight 64 64 3 3" */
 static void compare_tensor(const char *arch, const model *m, char *line)
@@ -87,81 +60,6 @@ static void test_tensors(void **state)
 /* ----------------------------------------------------------------------------------------------
  * logits */
 
-enum { IMAGES = 2, SIDE = 64 };
-
-static params *start_by_name(const model *m)
-{
-    params *p = NULL;
-
-    CHECK_OK(params_create(&p, m->graph->real));
-    for (int i = 0; i < m->n_tensors; i++) {
-        const model_tensor *t = &m->tensor[i];
-
-        CHECK_OK(params_add(p, t->name, &t->shape, t->dtype, t->buffer));
-        if (t->dtype != DTYPE_I64)
-            params_fill(p, i, t->fill);
-    }
-    params_init_by_name(p);
-    return p;
-}
-
-static double pixel(size_t i)
-{
-    const size_t c = i % 3, w = i / 3 % SIDE, h = i / 3 / SIDE % SIDE, b = i / 3 / SIDE / SIDE;
-
-    return (double)(float)((double)((h * 31 + w * 17 + c * 7 + b * 13) % 29) / 14 - 1);
-}
-
-/* The images, in f32 or f64. */
-static void *draw_images(dtype real)
-{
-    const size_t n = (size_t)IMAGES * SIDE * SIDE * 3;
-    void *image = malloc(n * sizeof(double));
-
-    CHECK(image != NULL);
-    for (size_t i = 0; i < n; i++)
-        if (real == DTYPE_F64)
-            ((double *)image)[i] = pixel(i);
-        else
-            ((float *)image)[i] = (float)pixel(i);
-    return image;
-}
-
-static void forward(double *logits, const char *arch, const char *executor, dtype real)
-{
-    model_config c = config_of(arch);
-    plan_request request = PLAN_REQUEST_INIT;
-    void *image = draw_images(real);
-    const void *input[] = {image};
-    const exec_run_args args = {.input = input};
-    exec_session *session = NULL;
-    exec *e = NULL;
-    plan *p = NULL;
-
-    c.height = c.width = SIDE;
-    model *m = create(&c, real);
-    params *weights = start_by_name(m);
-
-    CHECK_OK(exec_open(&e, exec_find(executor), weights, 1));
-    request.model = m->graph;
-    request.output = m->output;
-    request.batch = IMAGES;
-    request.n_params = m->n_tensors;
-    request.scratch = exec_scratch;
-    request.scratch_user = e;
-    CHECK_OK(plan_compile(&p, &request));
-    CHECK_OK(exec_wake(&session, e, p));
-    CHECK_OK(exec_run(session, &args));
-    CHECK_OK(tensor_convert(logits, DTYPE_F64, exec_read(session, p->results.output), real,
-                            IMAGES * 10));
-    exec_sleep(session);
-    plan_destroy(p);
-    exec_close(e);
-    params_destroy(weights);
-    model_destroy(m);
-    free(image);
-}
-
 static void test_logits(void **state)
 {
     FILE *f = fopen(THAW_TEST_DIR "/model/torchvision_logits.txt", "r");
@@ -170,15 +68,18 @@ static void test_logits(void **state)
     (void)state;
     CHECK(f != NULL);
     for (int networks = 0; networks < 4; networks++) {
-        double want[IMAGES * 10], got[IMAGES * 10];
+        double want[IMAGES * CLASSES], got[IMAGES * CLASSES];
+        model_config c;
 
         CHECK(fscanf(f, "%31s", arch) == 1);
-        for (int i = 0; i < IMAGES * 10; i++)
+        c = config_of(arch);
+        c.height = c.width = SIDE;
+        for (int i = 0; i < IMAGES * CLASSES; i++)
             CHECK(fscanf(f, "%lf", &want[i]) == 1);
-        forward(got, arch, "ref", DTYPE_F64);
-        CHECK_CLOSE(got, want, IMAGES * 10, 1e-10, 1e-10);
-        forward(got, arch, "dnn", DTYPE_F32);
-        CHECK_CLOSE(got, want, IMAGES * 10, 1e-4, 1e-4);
+        forward(got, &c, "ref", DTYPE_F64);
+        CHECK_CLOSE(got, want, IMAGES * CLASSES, 1e-10, 1e-10);
+        forward(got, &c, "dnn", DTYPE_F32);
+        CHECK_CLOSE(got, want, IMAGES * CLASSES, 1e-4, 1e-4);
     }
     fclose(f);
 }

@@ -32,31 +32,6 @@ static struct {
 /* ----------------------------------------------------------------------------------------------
  * folders */
 
-static void copy_folder(const char *from, const char *to)
-{
-    os_names names;
-
-    CHECK(mkdir(to, 0755) == 0);
-    CHECK_OK(os_list(&names, from));
-    for (size_t i = 0; i < names.n; i++) {
-        char a[512], b[512], *data;
-        size_t n;
-
-        (void)small_path(a, from, names.name[i]);
-        (void)small_path(b, to, names.name[i]);
-        if (strcmp(names.name[i], "latest") == 0)
-            continue;
-        if (os_kind_of(a) == OS_FOLDER) {
-            copy_folder(a, b);
-            continue;
-        }
-        data = check_read_file(&n, a);
-        check_write_file(b, data, n);
-        free(data);
-    }
-    os_names_free(&names);
-}
-
 static void digest_of(char out[65], const char *run)
 {
     char path[512], name[64];
@@ -229,7 +204,7 @@ static bool try_once(const request *r, long n, bool forever)
 
     (void)small_path(run, here.folder, r->own_run ? "copy" : "stopped");
     if (r->own_run)
-        copy_folder(here.stopped, run);
+        small_copy(here.stopped, run);
     before = thaw__mem_current();
     check_alloc_fail(n, forever);
     status = r->ask(run);

@@ -61,31 +61,6 @@ static void train_to(const char *run, int64_t stop_at)
     CHECK_STATUS(thaw_train(here.recipe, &options), stop_at ? THAW_E_STOPPED : THAW_OK);
 }
 
-static void copy_folder(const char *from, const char *to)
-{
-    os_names names;
-
-    CHECK(mkdir(to, 0755) == 0);
-    CHECK_OK(os_list(&names, from));
-    for (size_t i = 0; i < names.n; i++) {
-        char a[512], b[512], *data;
-        size_t n;
-
-        (void)small_path(a, from, names.name[i]);
-        (void)small_path(b, to, names.name[i]);
-        if (strcmp(names.name[i], "latest") == 0)
-            continue;
-        if (os_kind_of(a) == OS_FOLDER) {
-            copy_folder(a, b);
-            continue;
-        }
-        data = check_read_file(&n, a);
-        check_write_file(b, data, n);
-        free(data);
-    }
-    os_names_free(&names);
-}
-
 /* ----------------------------------------------------------------------------------------------
  * faults */
 
@@ -200,7 +175,7 @@ static bool try_once(attempt *a)
                    a->of == FAULTS_OF_CALLER ? "training" : "saving",
                    a->resumed ? "resumed" : "begun");
     if (a->resumed)
-        copy_folder(here.stopped, a->run);
+        small_copy(here.stopped, a->run);
     reached = a->fault->kind == FAULT_EXIT ? end_at(a) : fail_at(a);
     check_checkpoints(a);
     check_best(a);
