@@ -85,6 +85,7 @@ set(THAW_REST_SOURCES
     src/plan/memplan.c
     src/plan/order.c
     src/plan/plan_verify.c
+    src/plan/precision.c
     src/plan/prune.c
     src/plan/rewrite.c
     src/model/config.c
@@ -108,6 +109,7 @@ set(THAW_REST_SOURCES
     src/exec/dnn_exec.c
     src/exec/exec.c
     src/exec/fast.c
+    src/exec/fast_bf16.c
     src/exec/fast_attention.c
     src/exec/fast_dense.c
     src/exec/fast_gelu.c
@@ -122,6 +124,7 @@ set(THAW_REST_SOURCES
     src/exec/ref.c
     src/exec/ref_f32.c
     src/exec/ref_f64.c
+    src/exec/ref_wide.c
     src/train/api.c
     src/train/budget.c
     src/train/culprit.c
@@ -307,6 +310,7 @@ set(THAW_UNIT_TESTS
     optim/test_curve
     optim/test_optim
     optim/test_rules
+    exec/test_bf16
     exec/test_choose
     exec/test_dnn
     exec/test_exec

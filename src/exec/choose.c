@@ -133,22 +133,23 @@ static const char *const role_name[] = {
 /* Numbers of a convolution in the order of its text. */
 #define CONVOLUTION_NUMBERS 15
 #define N                   "%" PRId64
-#define LINEAR_TEXT         "%s of linear " N " to " N
+#define LINEAR_TEXT         "%s of linear " N " to " N "%s"
 #define CONVOLUTION_TEXT                                                                           \
     "%s of convolution " N " x " N " x " N " to " N " x " N " x " N ", window " N " x " N          \
-    ", stride " N " x " N ", pad " N " x " N ", dilation " N " x " N ", groups %d"
+    ", stride " N " x " N ", pad " N " x " N ", dilation " N " x " N ", groups %d%s"
+#define BF16_TEXT ", bf16"
 
 void choice_format(char out[EXEC_CHOICE_TEXT], const dnn_problem *p)
 {
-    const char *const role = role_name[p->role];
+    const char *const role = role_name[p->role], *const type = p->bf16 ? BF16_TEXT : "";
 
     if (p->linear)
-        (void)snprintf(out, EXEC_CHOICE_TEXT, LINEAR_TEXT, role, p->channels, p->kernels);
+        (void)snprintf(out, EXEC_CHOICE_TEXT, LINEAR_TEXT, role, p->channels, p->kernels, type);
     else
         (void)snprintf(out, EXEC_CHOICE_TEXT, CONVOLUTION_TEXT, role, p->channels, p->height,
                        p->width, p->kernels, p->out_height, p->out_width, p->window[0],
                        p->window[1], p->stride[0], p->stride[1], p->pad[0], p->pad[1],
-                       p->dilation[0], p->dilation[1], p->groups);
+                       p->dilation[0], p->dilation[1], p->groups, type);
 }
 
 /* Numbers that no layer has would end in a division by zero, or beyond what can be counted. */
@@ -187,11 +188,12 @@ bool choice_parse(dnn_problem *out, const char *text)
     char same[EXEC_CHOICE_TEXT];
     int64_t x[CONVOLUTION_NUMBERS] = {0};
     const int n = find_numbers(x, CONVOLUTION_NUMBERS, text);
+    const bool bf16 = strstr(text, BF16_TEXT) != NULL;
 
     for (int role = 0; role < (int)THAW_COUNT(role_name); role++) {
-        dnn_problem p = {.role = (dnn_role)role, .channels = x[0]};
+        dnn_problem p = {.role = (dnn_role)role, .channels = x[0], .bf16 = bf16};
 
-        if (n == 2) {
+        if (n == (bf16 ? 3 : 2)) {
             p.linear = DNN_LAYER;
             p.kernels = x[1];
         } else {

@@ -21,7 +21,8 @@ static dnn_problem as_product(const dnn_problem *p)
                            .channels = p->channels,
                            .kernels = p->kernels,
                            .adds = p->adds,
-                           .activation = p->activation};
+                           .activation = p->activation,
+                           .bf16 = p->bf16};
 
     if (p->role == DNN_BACKWARD_WEIGHT) {
         product.linear = DNN_PRODUCT;
@@ -40,6 +41,7 @@ dense dense_find(dnn_library *library, const dnn_problem *p, choice_way way)
                                  .height = p->height,
                                  .width = p->width,
                                  .channels = p->channels,
+                                 .size = p->bf16 ? sizeof(uint16_t) : sizeof(float),
                                  .out_height = p->out_height,
                                  .out_width = p->out_width,
                                  .stride = {p->stride[0], p->stride[1]}};
@@ -52,14 +54,13 @@ size_t dense_scratch(const dense *d)
     const fast_pixels *const p = &d->pixels;
 
     return aligned(dnn_scratch_bytes(d->kernel)) +
-           (size_t)(p->batch * p->out_height * p->out_width * p->channels) * sizeof(float);
+           (size_t)(p->batch * p->out_height * p->out_width * p->channels) * p->size;
 }
 
 thaw_status dense_run(const dense *d, const dnn_operands *whole, int threads)
 {
     const fast_pixels *const pixels = &d->pixels;
-    float *const rows =
-        (float *)(void *)((char *)whole->scratch + aligned(dnn_scratch_bytes(d->kernel)));
+    void *const rows = (char *)whole->scratch + aligned(dnn_scratch_bytes(d->kernel));
     dnn_operands o = *whole;
 
     if (pixels->batch == 0)

@@ -146,71 +146,86 @@ static void drop_layouts(dnn_layouts *l)
     dnn_drop(&l->plain);
 }
 
+static dnnl_data_type_t activation_type(const dnn_problem *p)
+{
+    return p->bf16 ? dnnl_bf16 : dnnl_f32;
+}
+
+/* The gradient of a weight is f32 always. */
+static dnnl_data_type_t weight_type(const dnn_problem *p)
+{
+    return p->role == DNN_BACKWARD_WEIGHT ? dnnl_f32 : activation_type(p);
+}
+
 static dnnl_status_t hold_convolution(dnn_layouts *l, const dnn_problem *p)
 {
+    const dnnl_data_type_t type = activation_type(p);
     const int64_t src[] = {p->batch, p->channels, p->height, p->width};
     const int64_t dst[] = {p->batch, p->kernels, p->out_height, p->out_width};
     const int64_t grouped[] = {p->groups, p->kernels / p->groups, p->channels / p->groups,
                                p->window[0], p->window[1]};
     const int rank = p->groups > 1 ? 5 : 4;
     const int64_t *const weight = p->groups > 1 ? grouped : grouped + 1;
-    dnnl_status_t status = dnn_hold(&l->src, 4, src, dnnl_nhwc);
+    dnnl_status_t status = dnn_hold(&l->src, 4, src, type, dnnl_nhwc);
 
     if (!status)
-        status = dnn_hold(&l->dst, 4, dst, dnnl_nhwc);
+        status = dnn_hold(&l->dst, 4, dst, type, dnnl_nhwc);
     if (!status)
-        status = dnn_hold(&l->weight, rank, weight, dnnl_format_tag_any);
+        status = dnn_hold(&l->weight, rank, weight, weight_type(p), dnnl_format_tag_any);
     if (!status)
-        status = dnn_hold(&l->plain, rank, weight, rank == 5 ? dnnl_goihw : dnnl_oihw);
-    return status ? status : dnn_hold(&l->bias, 1, &p->kernels, dnnl_a);
+        status = dnn_hold(&l->plain, rank, weight, dnnl_f32, rank == 5 ? dnnl_goihw : dnnl_oihw);
+    return status ? status : dnn_hold(&l->bias, 1, &p->kernels, dnnl_f32, dnnl_a);
 }
 
 static dnnl_status_t hold_inner_product(dnn_layouts *l, const dnn_problem *p)
 {
+    const dnnl_data_type_t type = activation_type(p);
     const int64_t src[] = {p->batch, p->channels}, dst[] = {p->batch, p->kernels};
     const int64_t weight[] = {p->kernels, p->channels};
-    dnnl_status_t status = dnn_hold(&l->src, 2, src, dnnl_ab);
+    dnnl_status_t status = dnn_hold(&l->src, 2, src, type, dnnl_ab);
 
     if (!status)
-        status = dnn_hold(&l->dst, 2, dst, dnnl_ab);
+        status = dnn_hold(&l->dst, 2, dst, type, dnnl_ab);
     if (!status)
-        status = dnn_hold(&l->weight, 2, weight, dnnl_format_tag_any);
+        status = dnn_hold(&l->weight, 2, weight, weight_type(p), dnnl_format_tag_any);
     if (!status)
-        status = dnn_hold(&l->plain, 2, weight, dnnl_ab);
-    return status ? status : dnn_hold(&l->bias, 1, &p->kernels, dnnl_a);
+        status = dnn_hold(&l->plain, 2, weight, dnnl_f32, dnnl_ab);
+    return status ? status : dnn_hold(&l->bias, 1, &p->kernels, dnnl_f32, dnnl_a);
 }
 
 /* Forward multiplies by the weight's transpose, backward by the weight itself. */
 static dnnl_status_t hold_matmul(dnn_layouts *l, const dnn_problem *p)
 {
+    const dnnl_data_type_t type = activation_type(p);
     const bool backward = p->role == DNN_BACKWARD_DATA;
     const int64_t src[] = {p->batch, p->channels}, dst[] = {p->batch, p->kernels};
     const int64_t weight[] = {backward ? p->kernels : p->channels,
                               backward ? p->channels : p->kernels};
     const int64_t bias[] = {1, p->kernels};
-    dnnl_status_t status = dnn_hold(&l->src, 2, src, dnnl_ab);
+    dnnl_status_t status = dnn_hold(&l->src, 2, src, type, dnnl_ab);
 
     if (!status)
-        status = dnn_hold(&l->dst, 2, dst, dnnl_ab);
+        status = dnn_hold(&l->dst, 2, dst, type, dnnl_ab);
     if (!status)
-        status = dnn_hold(&l->weight, 2, weight, dnnl_format_tag_any);
+        status = dnn_hold(&l->weight, 2, weight, weight_type(p), dnnl_format_tag_any);
     if (!status)
-        status = dnn_hold(&l->plain, 2, weight, backward ? dnnl_ab : dnnl_ba);
-    return status ? status : dnn_hold(&l->bias, 2, bias, dnnl_ab);
+        status = dnn_hold(&l->plain, 2, weight, dnnl_f32, backward ? dnnl_ab : dnnl_ba);
+    return status ? status : dnn_hold(&l->bias, 2, bias, dnnl_f32, dnnl_ab);
 }
 
 /* The gradients of the output, transposed, times the inputs: [O, rows] x [rows, I]. */
 static dnnl_status_t hold_product(dnn_layouts *l, const dnn_problem *p)
 {
+    const dnnl_data_type_t type = activation_type(p);
     const int64_t src[] = {p->batch, p->channels}, dst[] = {p->kernels, p->batch};
     const int64_t weight[] = {p->kernels, p->channels};
-    dnnl_status_t status = dnn_hold(&l->src, 2, src, dnnl_ab);
+    dnnl_status_t status = dnn_hold(&l->src, 2, src, type, dnnl_ab);
 
     if (!status)
-        status = dnn_hold(&l->dst, 2, dst, dnnl_ba);
+        status = dnn_hold(&l->dst, 2, dst, type, dnnl_ba);
     if (!status)
-        status = dnn_hold(&l->weight, 2, weight, dnnl_ab);
-    return status ? status : dnn_hold(&l->plain, 2, weight, dnnl_ab);
+        status = dnn_hold(&l->weight, 2, weight, weight_type(p), dnnl_ab);
+    return status ? status : dnn_hold(&l->plain, 2, weight, dnnl_f32, dnnl_ab);
 }
 
 /* How a kind of problem is put to the library. */
@@ -233,6 +248,21 @@ static const method methods[][3] = {
     [DNN_PRODUCT] = {[DNN_BACKWARD_WEIGHT] = {hold_product, dnn_describe_product, false}},
 };
 
+/* The forward kernel that a backward one is made after: its weight may have another type. */
+static dnnl_status_t make_hint(dnnl_primitive_desc_t *out, const dnn_kernel *k, const method *m)
+{
+    dnn_layouts l = {.has_bias = k->problem.bias != 0};
+    dnn_problem forward = k->problem;
+    dnnl_status_t status;
+
+    forward.role = DNN_FORWARD;
+    status = m->hold(&l, &forward);
+    if (!status)
+        status = m->describe(out, &forward, &l, NULL, k->library->engine, NULL);
+    drop_layouts(&l);
+    return status;
+}
+
 static dnnl_status_t describe_kernel(dnn_kernel *k, const dnn_layouts *l, const method *m)
 {
     const dnn_library *const library = k->library;
@@ -241,12 +271,8 @@ static dnnl_status_t describe_kernel(dnn_kernel *k, const dnn_layouts *l, const 
     dnnl_status_t status =
         make_attributes(&attr, false, k->problem.adds != 0, (dnn_activation)k->problem.activation);
 
-    if (!status && m->needs_hint) {
-        dnn_problem forward = k->problem;
-
-        forward.role = DNN_FORWARD;
-        status = m->describe(&hint, &forward, l, NULL, library->engine, NULL);
-    }
+    if (!status && m->needs_hint)
+        status = make_hint(&hint, k, m);
     if (!status)
         status = m->describe(&k->desc, &k->problem, l, attr, library->engine, hint);
     if (attr)

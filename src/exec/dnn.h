@@ -1,9 +1,10 @@
 /*
  * dnn - convolutions and matrix products on oneDNN, behind plain C: the only door to that library.
  *
- * Activations and their gradients are dense f32 [B, H, W, C] or [rows, features]; weights and
- * weight gradients come and go in PyTorch's layout ([K, C/g, R, S], [O, I]). What the library
- * prefers inside is its own business: a packed weight is an opaque block of dnn_packed_bytes.
+ * Activations and their gradients are dense f32 or bf16 [B, H, W, C] or [rows, features]; weights
+ * and weight gradients come and go in f32 and PyTorch's layout ([K, C/g, R, S], [O, I]). What the
+ * library prefers inside is its own business: a packed weight is an opaque block of
+ * dnn_packed_bytes.
  */
 #ifndef THAW_EXEC_DNN_H
 #define THAW_EXEC_DNN_H
@@ -38,6 +39,8 @@ typedef struct dnn_problem {
     int64_t window[2], stride[2], pad[2], dilation[2]; /* rows, columns; dilation 1: dense */
     int32_t adds;       /* the result is added to what dst holds; then the activation */
     int32_t activation; /* dnn_activation; forward */
+    int32_t bf16;       /* src, dst, their gradients and the packed weight are bf16 */
+    int32_t unused;
 } dnn_problem;
 
 /*
@@ -73,9 +76,10 @@ thaw_status dnn_pack(const dnn_kernel *k, void *packed, const float *weight) THA
  *   backward weight  src, d_dst                            -> d_weight, d_bias (PyTorch's layout)
  */
 typedef struct dnn_operands {
-    const float *src, *d_dst, *bias;
-    const void *weight;
-    float *dst, *d_src, *d_weight, *d_bias;
+    const void *src, *d_dst, *weight;
+    const float *bias;
+    void *dst, *d_src;
+    float *d_weight, *d_bias;
     void *scratch;   /* dnn_scratch_bytes, 64-byte aligned */
     bool accumulate; /* add to d_weight and d_bias instead of replacing them */
 } dnn_operands;

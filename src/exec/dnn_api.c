@@ -18,15 +18,16 @@ dnn_layout dnn_held(const dnn_layout_holder *holder)
 #endif
 }
 
-dnnl_status_t dnn_hold(dnn_layout_holder *out, int rank, const int64_t *dim, dnnl_format_tag_t tag)
+dnnl_status_t dnn_hold(dnn_layout_holder *out, int rank, const int64_t *dim, dnnl_data_type_t type,
+                       dnnl_format_tag_t tag)
 {
     dnnl_dims_t dims = {0};
 
     memcpy(dims, dim, (size_t)rank * sizeof *dim);
 #if DNNL_VERSION_MAJOR >= 3
-    return dnnl_memory_desc_create_with_tag(out, rank, dims, dnnl_f32, tag);
+    return dnnl_memory_desc_create_with_tag(out, rank, dims, type, tag);
 #else
-    return dnnl_memory_desc_init_by_tag(out, rank, dims, dnnl_f32, tag);
+    return dnnl_memory_desc_init_by_tag(out, rank, dims, type, tag);
 #endif
 }
 

@@ -23,7 +23,8 @@ typedef dnnl_memory_desc_t dnn_layout_holder;
 
 /* Good as long as the holder is. */
 dnn_layout dnn_held(const dnn_layout_holder *holder);
-dnnl_status_t dnn_hold(dnn_layout_holder *out, int rank, const int64_t *dim, dnnl_format_tag_t tag);
+dnnl_status_t dnn_hold(dnn_layout_holder *out, int rank, const int64_t *dim, dnnl_data_type_t type,
+                       dnnl_format_tag_t tag);
 void dnn_drop(dnn_layout_holder *holder);
 
 /* The layouts of a problem's operands; weight is open for the kernel to choose. */

@@ -44,10 +44,22 @@ typedef struct dnn_session {
 /* ----------------------------------------------------------------------------------------------
  * problems */
 
+static bool has_bf16(const plan *p, const plan_step *step)
+{
+    for (int i = 0; i < step->n_reads; i++)
+        if (step->in[i] >= 0 && p->slot[step->in[i]].dtype == DTYPE_BF16)
+            return true;
+    for (int i = 0; i < step->n_out; i++)
+        if (step->out[i] >= 0 && p->slot[step->out[i]].dtype == DTYPE_BF16)
+            return true;
+    return false;
+}
+
 /* Steps for oneDNN. */
 static bool is_dense(const plan *p, const plan_step *step)
 {
-    return step->op == OP_CONV2D || (step->op == OP_LINEAR && !fast_is_small_linear(p, step));
+    return step->op == OP_CONV2D ||
+           (step->op == OP_LINEAR && (has_bf16(p, step) || !fast_is_small_linear(p, step)));
 }
 
 static const exec_operand *either(const exec_operand *a, const exec_operand *b)
@@ -126,6 +138,7 @@ static bool problem_of(dnn_problem *p, const exec_call *c, const plan_step *step
     if (role == DNN_FORWARD)
         fill_posts(p, step);
     p->adds = has_post(step, OP_ADD);
+    p->bf16 = src->dtype == DTYPE_BF16;
     if (step->op == OP_CONV2D)
         fill_convolution(p, c->attrs, src->shape, weight->shape, dst->shape);
     else
@@ -224,7 +237,7 @@ static bool dnn_supports(const exec *e, const plan *p, const plan_step *step)
         return false;
     if (!is_dense(p, step))
         return (step->wrt == 0 ? fast->forward : fast->backward) != NULL &&
-               (fast->adds || adds_nowhere(p, step));
+               (fast->adds || adds_nowhere(p, step)) && (fast->bf16 || !has_bf16(p, step));
     if (e->double_sums)
         return false;
     exec_step_shapes(&c, p, step);
@@ -479,8 +492,9 @@ static void run_bias_sum(const exec_session *s, const plan_step *step, const exe
 {
     const int64_t K = (int64_t)c->d_in[2].elements;
 
-    fast_column_sum(c->d_in[2].data, c->d_out[0].data, (int64_t)c->d_out[0].elements / K, K,
-                    adds_to(s, step, 2), c->scratch, s->exec->threads);
+    fast_column_sum(c->d_in[2].data, c->d_out[0].data, c->d_out[0].dtype,
+                    (int64_t)c->d_out[0].elements / K, K, adds_to(s, step, 2), c->scratch,
+                    s->exec->threads);
 }
 
 typedef struct copy_job {
@@ -546,7 +560,7 @@ static void mark_astray(const exec_session *s, int i, const exec_call *c)
         return;
     mine->astray = mine->astray || goes_astray(s, i, c);
     if (mine->astray)
-        memset(c->out[0].data, 0xff, c->out[0].elements * sizeof(float));
+        memset(c->out[0].data, 0xff, c->out[0].elements * dtype_size(c->out[0].dtype));
 }
 
 static thaw_status run_dense(exec_session *s, int i)

@@ -51,6 +51,26 @@ bool exec_any_batch(const exec *e)
     return strstr(what, "avx512") != NULL;
 }
 
+bf16_unit exec_bf16(const exec_ops *ops)
+{
+    static const struct {
+        const char *word;
+        bf16_unit unit;
+    } table[] = {{"amx", BF16_TILE},
+                 {"fp16", BF16_VECTOR}, /* later than, and with, AVX-512 BF16 */
+                 {"bf16", BF16_VECTOR},
+                 {"avx512", BF16_EMULATED}};
+    char what[128];
+
+    if (!ops->describe || ops == &exec_ref)
+        return BF16_NONE;
+    ops->describe(what);
+    for (size_t i = 0; i < THAW_COUNT(table); i++)
+        if (strstr(what, table[i].word))
+            return table[i].unit;
+    return BF16_NONE;
+}
+
 const char *exec_name(const exec *e)
 {
     return e->ops->name;

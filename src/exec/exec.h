@@ -132,6 +132,9 @@ const char *exec_step_executor(const exec_session *s, int i);
 size_t exec_packed_bytes(
     const exec *e); /* memory of packed weights and kernel libraries' scratch outside the arena */
 
+/* What an executor multiplies bf16 with on this machine; ref is BF16_NONE. */
+bf16_unit exec_bf16(const exec_ops *ops);
+
 /* Whether what a forward step makes of a sample has the same bits whatever else is in the batch. */
 bool exec_any_batch(const exec *e);
 const char *exec_name(const exec *e); /* "dnn" */

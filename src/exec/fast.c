@@ -9,12 +9,12 @@
 
 const fast_kernel fast_kernels[OP_COUNT] = {
     [OP_BATCH_NORM_TRAIN] = {fast_batch_norm_train, fast_batch_norm_train_backward,
-                             fast_norm_scratch, true},
+                             fast_norm_scratch, true, true},
     [OP_BATCH_NORM_INFER] = {fast_batch_norm_infer, fast_batch_norm_infer_backward,
-                             fast_norm_scratch, true},
-    [OP_RELU] = {fast_relu, fast_relu_backward, NULL, false},
-    [OP_RELU6] = {fast_relu6, fast_relu6_backward, NULL, false},
-    [OP_ADD] = {fast_add, NULL, NULL, false},
+                             fast_norm_scratch, true, true},
+    [OP_RELU] = {fast_relu, fast_relu_backward, NULL, false, true},
+    [OP_RELU6] = {fast_relu6, fast_relu6_backward, NULL, false, true},
+    [OP_ADD] = {fast_add, NULL, NULL, false, true},
     [OP_MAX_POOL2D] = {fast_max_pool, fast_max_pool_backward, NULL, false},
     [OP_AVG_POOL2D] = {fast_avg_pool, fast_avg_pool_backward, NULL, false},
     [OP_LINEAR] = {fast_small_linear, fast_small_linear_backward, NULL, true},
@@ -25,6 +25,7 @@ const fast_kernel fast_kernels[OP_COUNT] = {
     [OP_ATTENTION] = {fast_attention, fast_attention_backward, fast_attention_scratch, false},
     [OP_TOKENS] = {fast_tokens, fast_tokens_backward, NULL, true},
     [OP_TOKEN] = {fast_token, fast_token_backward, NULL, false},
+    [OP_CAST] = {fast_cast, fast_cast_backward, NULL, false, true},
 };
 
 void fast_set_threads(int threads)

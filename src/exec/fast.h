@@ -1,6 +1,6 @@
 /*
  * fast - vectorised loops for everything that is not a large matrix product: norms, activations,
- * sums, pooling, small linear layers; f32, channels last.
+ * sums, pooling, small linear layers; f32, channels last; activations of most may be bf16.
  *
  * Sums are cut into pieces by the shapes alone, each piece is summed in f32 over short blocks and
  * the blocks in double, in order: bits depend on neither the number of threads nor the run.
@@ -68,6 +68,7 @@ typedef struct fast_kernel {
     fast_kernel_fn *forward, *backward;                 /* NULL: none, ref runs it */
     size_t (*scratch)(const exec_call *c, int threads); /* bytes; NULL: none */
     bool adds; /* backward heeds `add`; else gradients that are added to are ref's */
+    bool bf16; /* takes bf16 activations, too; else these are ref's */
 } fast_kernel;
 
 extern const fast_kernel fast_kernels[OP_COUNT];
@@ -81,6 +82,24 @@ fast_kernel_fn fast_global_pool, fast_global_pool_backward;
 fast_kernel_fn fast_layer_norm, fast_layer_norm_backward, fast_rms_norm, fast_rms_norm_backward;
 fast_kernel_fn fast_gelu, fast_gelu_backward, fast_attention, fast_attention_backward;
 fast_kernel_fn fast_tokens, fast_tokens_backward, fast_token, fast_token_backward;
+fast_kernel_fn fast_cast, fast_cast_backward;
+
+/* n bf16 numbers to floats; and back, rounded to nearest even. */
+void fast_widen(float *restrict to, const uint16_t *restrict from, int64_t n);
+void fast_narrow(uint16_t *restrict to, const float *restrict from, int64_t n);
+
+/*
+ * The pieces in which loops over bf16 rows of C channels go: whole rows where they fit, else a part
+ * of one, so that a piece is one range of memory.
+ */
+#define FAST_TILE 2048
+typedef struct fast_tile {
+    int64_t rows, columns;
+} fast_tile;
+fast_tile fast_tile_of(int64_t rows, int64_t C);
+
+/* n elements of a bf16 tensor from `offset` on as floats, at `room`; NULL where there is none. */
+const float *fast_widened(float *room, const void *from, int64_t offset, int64_t n);
 
 /* Whether a linear step is so small, for one sample, that fast_small_linear does it. */
 bool fast_is_small_linear(const plan *p, const plan_step *step);
@@ -89,12 +108,13 @@ bool fast_is_small_linear(const plan *p, const plan_step *step);
  * out_width pixels. */
 typedef struct fast_pixels {
     int64_t batch, height, width, channels, out_height, out_width, stride[2];
+    size_t size; /* bytes of a channel */
 } fast_pixels;
 
 /* Gather them as rows [batch * out_height * out_width, channels]; and put them back, zeros between.
  */
-void fast_take_pixels(float *rows, const float *image, const fast_pixels *p, int threads);
-void fast_put_pixels(float *image, const float *rows, const fast_pixels *p, int threads);
+void fast_take_pixels(void *rows, const void *image, const fast_pixels *p, int threads);
+void fast_put_pixels(void *image, const void *rows, const fast_pixels *p, int threads);
 
 /* Scratch for any batch norm on this shape, or for fast_column_sum, in bytes. */
 size_t fast_norm_scratch(const exec_call *c, int threads);
@@ -102,9 +122,10 @@ size_t fast_row_norm_scratch(const exec_call *c, int threads);
 size_t fast_attention_scratch(const exec_call *c, int threads);
 size_t fast_column_scratch(int64_t rows, int64_t columns);
 
-/* dst[j] = (add ? dst[j] : 0) + sum over i of src[i, j]. scratch: fast_column_scratch. */
-void fast_column_sum(float *dst, const float *src, int64_t rows, int64_t columns, bool add,
-                     void *scratch, int threads);
+/* dst[j] = (add ? dst[j] : 0) + sum over i of src[i, j]. src: f32 or bf16; scratch:
+ * fast_column_scratch. */
+void fast_column_sum(float *dst, const void *src, dtype type, int64_t rows, int64_t columns,
+                     bool add, void *scratch, int threads);
 
 /*
  * dst = (add ? dst : 0) + a b for small matrices: dst [rows, columns], a [rows, terms], b [terms,

@@ -13,8 +13,8 @@
 #define LEAST 32768
 
 typedef struct map_job {
-    float *dst;
-    const float *a, *b;
+    void *dst;
+    const void *a, *b;
     float limit; /* upper end of the activation; NAN, which nothing reaches: none */
 } map_job;
 
@@ -75,8 +75,39 @@ FAST_CLONES static void add_clip_range(const void *job, int64_t first, int64_t l
     }
 }
 
+/* The same in bf16, piece by piece. */
+typedef struct narrow_job {
+    fast_work *work;
+    map_job map; /* addresses of bf16 */
+} narrow_job;
+
+static void narrow_range(const void *job, int64_t first, int64_t last)
+{
+    const narrow_job *const j = job;
+    float dst[FAST_TILE], a[FAST_TILE], b[FAST_TILE];
+
+    for (int64_t i = first; i < last; i += FAST_TILE) {
+        const int64_t n = THAW_MIN(last - i, FAST_TILE);
+        map_job piece = j->map;
+
+        piece.dst = dst;
+        piece.a = fast_widened(a, j->map.a, i, n);
+        piece.b = fast_widened(b, j->map.b, i, n);
+        j->work(&piece, 0, n);
+        fast_narrow((uint16_t *)j->map.dst + i, dst, n);
+    }
+}
+
 static void map(const fast_call *c, fast_work *work, const map_job *job)
 {
+    const exec_operand *const dst = c->op.wrt == 0 ? &c->op.out[0] : &c->op.d_in[0];
+
+    if (dst->dtype == DTYPE_BF16) {
+        const narrow_job narrow = {.work = work, .map = *job};
+
+        fast_parallel(c->threads, (int64_t)dst->elements, LEAST, narrow_range, &narrow);
+        return;
+    }
     fast_parallel(c->threads, (int64_t)c->op.out[0].elements, LEAST, work, job);
 }
 

@@ -223,7 +223,8 @@ FAST_CLONES static void flush(double *restrict to, float *restrict from, int64_t
  * moments */
 
 typedef struct moments_job {
-    const float *src;
+    const void *src;
+    bool bf16;
     void *scratch;
     cut cut;
 } moments_job;
@@ -248,10 +249,46 @@ FAST_CLONES static void join_block(const group_sums *g, double before, double n,
     }
 }
 
-/* The first block's centre is its own mean, roughly. */
-static void start_centre(const group_sums *g, const float *src, int64_t rows, int64_t C)
+/* A piece of n rows that begins at column c; sums are of all columns. */
+static void piece_rows(const group_sums *g, const float *src, int64_t n, int64_t c, int64_t columns)
 {
-    add_rows(g->centre, src, rows, C);
+    add_rows(g->centre + c, src, n, columns);
+}
+
+static void piece_moments(const group_sums *g, const float *src, int64_t n, int64_t c,
+                          int64_t columns)
+{
+    add_moments(g->block_first + c, g->block_second + c, g->centre + c, src, n, columns);
+}
+
+/* Rows [row, row + n) of src: as they are, or piece by piece. */
+static void visit_rows(const moments_job *j, const group_sums *g, int64_t row, int64_t n,
+                       void (*visit)(const group_sums *g, const float *src, int64_t n, int64_t c,
+                                     int64_t columns))
+{
+    const int64_t C = j->cut.C;
+    const fast_tile tile = fast_tile_of(n, C);
+    float room[FAST_TILE];
+
+    if (!j->bf16) {
+        visit(g, (const float *)j->src + row * C, n, 0, C);
+        return;
+    }
+    for (int64_t r = row; r < row + n; r += tile.rows)
+        for (int64_t c = 0; c < C; c += tile.columns) {
+            const int64_t rows = THAW_MIN(tile.rows, row + n - r);
+            const int64_t columns = THAW_MIN(tile.columns, C - c);
+
+            visit(g, fast_widened(room, j->src, r * C + c, rows * columns), rows, c, columns);
+        }
+}
+
+/* The first block's centre is its own mean, roughly. */
+static void start_centre(const moments_job *j, const group_sums *g, int64_t row, int64_t rows)
+{
+    const int64_t C = j->cut.C;
+
+    visit_rows(j, g, row, rows, piece_rows);
     for (int64_t c = 0; c < C; c++)
         g->centre[c] /= (float)rows;
 }
@@ -264,11 +301,11 @@ static void moments_of_group(const moments_job *j, int64_t group)
     const group_sums g = group_at(j->scratch, k, group);
 
     memset(g.first, 0, group_floats(C) * sizeof(float));
-    start_centre(&g, j->src + start * C, THAW_MIN(k->block, end - start), C);
+    start_centre(j, &g, start, THAW_MIN(k->block, end - start));
     for (int64_t row = start; row < end; row += k->block) {
         const int64_t n = THAW_MIN(k->block, end - row);
 
-        add_moments(g.block_first, g.block_second, g.centre, j->src + row * C, n, C);
+        visit_rows(j, &g, row, n, piece_moments);
         join_block(&g, (double)(row - start), (double)n, C);
     }
 }
@@ -306,26 +343,68 @@ static group_sums moments(const moments_job *j, int threads)
 
 typedef struct sums_job {
     gradient_block all; /* src NULL: only the sum of d */
+    bool bf16;          /* d, src and clipped are */
     bool clips;
     void *scratch;
     cut cut;
 } sums_job;
+
+/* g: where the rows begin; sums of C columns at first and second. */
+static void sums_of_rows(const sums_job *j, float *first, float *second, const gradient_block *g,
+                         int64_t n, int64_t C)
+{
+    if (g->src)
+        (j->clips ? add_clipped_products : add_products)(first, second, g, n, C);
+    else if (j->clips)
+        add_clipped(first, g, n, C);
+    else
+        add_rows(first, g->d, n, C);
+}
+
+static const float *column(const float *of_channels, int64_t c)
+{
+    return of_channels ? of_channels + c : NULL;
+}
+
+static void sums_of_pieces(const sums_job *j, const group_sums *to, int64_t row, int64_t n)
+{
+    float d[FAST_TILE], src[FAST_TILE], clipped[FAST_TILE];
+    const int64_t C = j->cut.C;
+    const fast_tile tile = fast_tile_of(n, C);
+    const gradient_block *const all = &j->all;
+
+    for (int64_t r = row; r < row + n; r += tile.rows)
+        for (int64_t c = 0; c < C; c += tile.columns) {
+            const int64_t rows = THAW_MIN(tile.rows, row + n - r);
+            const int64_t columns = THAW_MIN(tile.columns, C - c), at = r * C + c;
+            const gradient_block g = {.d = fast_widened(d, all->d, at, rows * columns),
+                                      .src = fast_widened(src, all->src, at, rows * columns),
+                                      .clipped =
+                                          fast_widened(clipped, all->clipped, at, rows * columns),
+                                      .mean = column(all->mean, c),
+                                      .scale = column(all->scale, c),
+                                      .shift = column(all->shift, c),
+                                      .limit = all->limit};
+
+            sums_of_rows(j, to->block_first + c, to->block_second + c, &g, rows, columns);
+        }
+}
 
 static void sums_of_block(const sums_job *j, const group_sums *to, int64_t row, int64_t n)
 {
     const int64_t C = j->cut.C;
     gradient_block g = j->all;
 
+    if (j->bf16) {
+        sums_of_pieces(j, to, row, n);
+        return;
+    }
     g.d += row * C;
-    if (g.src) {
+    if (g.src)
         g.src += row * C;
-        (j->clips ? add_clipped_products : add_products)(to->block_first, to->block_second, &g, n,
-                                                         C);
-    } else if (j->clips) {
+    else if (j->clips)
         g.clipped += row * C;
-        add_clipped(to->block_first, &g, n, C);
-    } else
-        add_rows(to->block_first, g.d, n, C);
+    sums_of_rows(j, to->block_first, to->block_second, &g, n, C);
 }
 
 static void sums_of_groups(const void *job, int64_t first, int64_t last)
@@ -371,10 +450,13 @@ static void store(float *to, const double *from, int64_t C, bool add)
         to[c] = (float)(from[c] + (add ? (double)to[c] : 0.0));
 }
 
-void fast_column_sum(float *dst, const float *src, int64_t rows, int64_t columns, bool add,
-                     void *scratch, int threads)
+void fast_column_sum(float *dst, const void *src, dtype type, int64_t rows, int64_t columns,
+                     bool add, void *scratch, int threads)
 {
-    const sums_job job = {.all = {.d = src}, .scratch = scratch, .cut = cut_rows(rows, columns)};
+    const sums_job job = {.all = {.d = src},
+                          .bf16 = type == DTYPE_BF16,
+                          .scratch = scratch,
+                          .cut = cut_rows(rows, columns)};
 
     store(dst, sums(&job, threads).first, columns, add);
 }
@@ -495,9 +577,56 @@ FAST_CLONES static void scale_clip_rows(const void *job, int64_t first, int64_t 
     scale_all(job, first, last, true);
 }
 
-static void map_rows(const cut *k, int threads, fast_work *work, map_job job)
+/* The same in bf16, piece by piece. */
+typedef struct narrow_job {
+    fast_work *work;
+    map_job map; /* addresses of bf16 where they are of rows */
+} narrow_job;
+
+static map_job piece_at(const map_job *all, int64_t c, int64_t columns)
+{
+    map_job piece = *all;
+
+    piece.mean = column(all->mean, c);
+    piece.scale = column(all->scale, c);
+    piece.bias = column(all->bias, c);
+    piece.slope = column(all->slope, c);
+    piece.shift = column(all->shift, c);
+    piece.C = columns;
+    return piece;
+}
+
+static void narrow_rows(const void *job, int64_t first, int64_t last)
+{
+    const narrow_job *const j = job;
+    float dst[FAST_TILE], a[FAST_TILE], b[FAST_TILE], clipped[FAST_TILE];
+    const int64_t C = j->map.C;
+    const fast_tile tile = fast_tile_of(last - first, C);
+
+    for (int64_t r = first; r < last; r += tile.rows)
+        for (int64_t c = 0; c < C; c += tile.columns) {
+            const int64_t rows = THAW_MIN(tile.rows, last - r);
+            const int64_t columns = THAW_MIN(tile.columns, C - c), n = rows * columns;
+            map_job piece = piece_at(&j->map, c, columns);
+
+            piece.dst = dst;
+            piece.a = fast_widened(a, j->map.a, r * C + c, n);
+            piece.b = fast_widened(b, j->map.b, r * C + c, n);
+            piece.clipped = fast_widened(clipped, j->map.clipped, r * C + c, n);
+            j->work(&piece, 0, rows);
+            fast_narrow((uint16_t *)(void *)j->map.dst + r * C + c, dst, n);
+        }
+}
+
+static void map_rows(const cut *k, bool bf16, int threads, fast_work *work, map_job job)
 {
     job.C = k->C;
+    if (bf16) {
+        const narrow_job narrow = {.work = work, .map = job};
+
+        fast_parallel(threads, k->rows, THAW_MAX(BLOCK_ELEMENTS / k->C, 2), narrow_rows, &narrow);
+        return;
+    }
     fast_parallel(threads, k->rows, THAW_MAX(BLOCK_ELEMENTS / k->C, 2), work, &job);
 }
 
@@ -531,7 +660,8 @@ static void map_forward(const fast_call *call, const cut *k, const float *mean, 
 {
     const exec_call *const op = &call->op;
 
-    map_rows(k, call->threads, normalisers[call->post.addend != NULL][call->post.clips],
+    map_rows(k, op->out[0].dtype == DTYPE_BF16, call->threads,
+             normalisers[call->post.addend != NULL][call->post.clips],
              (map_job){.dst = op->out[0].data,
                        .a = op->in[0].data,
                        .b = call->post.addend,
@@ -552,6 +682,7 @@ static sums_job gradient_sums(const fast_call *call, const cut *k, const float *
                               .scale = scale,
                               .shift = call->post.bias,
                               .limit = call->post.limit},
+                      .bf16 = call->op.d_out[0].dtype == DTYPE_BF16,
                       .clips = call->post.clips,
                       .scratch = call->op.scratch,
                       .cut = *k};
@@ -561,7 +692,10 @@ void fast_batch_norm_train(const fast_call *call)
 {
     const exec_call *const op = &call->op;
     const cut k = cut_of(op);
-    const moments_job job = {.src = op->in[0].data, .scratch = op->scratch, .cut = k};
+    const moments_job job = {.src = op->in[0].data,
+                             .bf16 = op->in[0].dtype == DTYPE_BF16,
+                             .scratch = op->scratch,
+                             .cut = k};
     const group_sums sum = moments(&job, call->threads);
     const double momentum = op->attrs->norm.momentum, n = (double)k.rows;
     const float *const weight = op->in[1].data;
@@ -614,7 +748,8 @@ void fast_batch_norm_train_backward(const fast_call *call)
         slope[c] = (float)(-whole * (double)rstd[c] * sum.second[c] / (double)k.rows);
         bias[c] = (float)(-whole * sum.first[c] / (double)k.rows);
     }
-    map_rows(&k, call->threads, call->post.clips ? combine_clip_rows : combine_rows,
+    map_rows(&k, op->d_in[0].dtype == DTYPE_BF16, call->threads,
+             call->post.clips ? combine_clip_rows : combine_rows,
              (map_job){.dst = op->d_in[0].data,
                        .a = op->d_out[0].data,
                        .b = src,
@@ -669,7 +804,8 @@ void fast_batch_norm_infer_backward(const fast_call *call)
         store(op->d_in[2].data, sum.first, k.C, call->add[2]);
     }
     if (op->d_in[0].data)
-        map_rows(&k, call->threads, call->post.clips ? scale_clip_rows : scale_rows,
+        map_rows(&k, op->d_in[0].dtype == DTYPE_BF16, call->threads,
+                 call->post.clips ? scale_clip_rows : scale_rows,
                  (map_job){.dst = op->d_in[0].data,
                            .a = op->d_out[0].data,
                            .scale = running_scale(call, &k),

@@ -8,6 +8,8 @@
  */
 #include "exec/exec.h"
 
+#include "exec/ref_wide.h"
+
 #include <stdio.h>
 
 #define ALIGNMENT 64
@@ -38,6 +40,14 @@ static bool ref_supports(const exec *e, const plan *p, const plan_step *step)
     return true;
 }
 
+/* Of a slot's elements in the kernels' own type. */
+static size_t real_bytes(const plan *p, int slot)
+{
+    const plan_slot *const from = &p->slot[slot];
+
+    return align_up(from->bytes / dtype_size(from->dtype) * dtype_size(p->real));
+}
+
 /*
  * Posts run one after the other over the result. Where one of them adds, the output may be the
  * memory of what is added, and backward the gradient that comes in is not ours to change: then the
@@ -47,13 +57,13 @@ static size_t chain_bytes(const plan *p, const plan_step *step)
 {
     if (step->n_post == 0 || !(step->wrt || exec_step_sums(step)))
         return 0;
-    return align_up(p->slot[step->wrt ? step->in[0] : step->out[0]].bytes);
+    return real_bytes(p, step->wrt ? step->in[0] : step->out[0]);
 }
 
 /* A gradient that is to be added to another is made aside, too. */
 static size_t sum_bytes(const plan *p, const plan_step *step)
 {
-    return step->wrt && exec_step_sums(step) ? align_up(p->slot[step->out[0]].bytes) : 0;
+    return step->wrt && exec_step_sums(step) ? real_bytes(p, step->out[0]) : 0;
 }
 
 static size_t kernel_bytes(const plan *p, op_kind op, const exec_call *c)
@@ -64,10 +74,11 @@ static size_t kernel_bytes(const plan *p, op_kind op, const exec_call *c)
     return kernel->scratch ? kernel->scratch(c) * sizeof(double) : 0;
 }
 
-/* Gradients to be added first, then the result of posts, then what the kernels want. */
+/* Gradients to be added first, then the result of posts, copies of bf16, and what the kernels want.
+ */
 static size_t ref_scratch(const exec *e, const plan *p, const plan_step *step)
 {
-    size_t bytes = chain_bytes(p, step) + sum_bytes(p, step), most;
+    size_t bytes = chain_bytes(p, step) + sum_bytes(p, step) + ref_wide_bytes(p, step), most;
     exec_call c;
 
     (void)e;
@@ -97,16 +108,48 @@ static const ref_kernel *post_kernel(const plan *p, const plan_post *post)
     return p->real == DTYPE_F64 ? &ref_kernels_f64[post->op] : &ref_kernels_f32[post->op];
 }
 
+/* Where a step's memory beside its operands is. */
+typedef struct ref_room {
+    char *made;   /* gradients that are to be added */
+    char *aside;  /* the result of posts, then a gradient to be added to another */
+    char *wide;   /* NULL: nothing is bf16 */
+    void *kernel; /* the kernels' own */
+} ref_room;
+
+static ref_room room_of(const exec_session *s, int i)
+{
+    const plan_step *const step = &s->plan->step[i];
+    const size_t aside = chain_bytes(s->plan, step) + sum_bytes(s->plan, step);
+    const size_t wide = ref_wide_bytes(s->plan, step);
+    char *at = exec_step_scratch(s, i);
+    ref_room room = {.made = at};
+
+    if (!at)
+        return room;
+    for (int k = 0; k < step->n_out; k++)
+        at += aside_bytes(s->plan, step->out[k]);
+    room.aside = at;
+    room.wide = wide > 0 ? at + aside : NULL;
+    room.kernel = at + aside + wide;
+    return room;
+}
+
+static void post_call(exec_call *c, const exec_session *s, int i, int k, const ref_room *room)
+{
+    exec_post_call(c, s, i, k);
+    ref_use_wide(c, s, i, room->wide);
+    c->scratch = room->kernel;
+}
+
 /* Forward: from `from` to `out`, over `from` in between. */
-static void run_posts(const exec_session *s, int i, void *from, void *out, void *scratch)
+static void run_posts(const exec_session *s, int i, void *from, void *out, const ref_room *room)
 {
     const plan_step *const step = &s->plan->step[i];
 
     for (int k = 0; k < step->n_post; k++) {
         exec_call c;
 
-        exec_post_call(&c, s, i, k);
-        c.scratch = scratch;
+        post_call(&c, s, i, k, room);
         c.in[step->post[k].chain].data = from;
         c.out[0].data = k == step->n_post - 1 ? out : from;
         post_kernel(s->plan, &step->post[k])->forward(&c);
@@ -115,7 +158,7 @@ static void run_posts(const exec_session *s, int i, void *from, void *out, void 
 
 /* Backward: the gradient that the step's own op takes, from the one that comes in. */
 static void *run_posts_backward(const exec_session *s, int i, const exec_operand *d, void *to,
-                                void *scratch)
+                                const ref_room *room)
 {
     const plan_step *const step = &s->plan->step[i];
 
@@ -126,8 +169,7 @@ static void *run_posts_backward(const exec_session *s, int i, const exec_operand
 
         if (step->post[k].op == OP_ADD)
             continue;
-        exec_post_call(&c, s, i, k);
-        c.scratch = scratch;
+        post_call(&c, s, i, k, room);
         c.d_out[0].data = (void *)(uintptr_t)from;
         from = to;
         c.d_in[step->post[k].chain].data = to;
@@ -137,38 +179,48 @@ static void *run_posts_backward(const exec_session *s, int i, const exec_operand
 }
 
 /* The sum of the gradient that was made and the one that was there. */
-static void run_sum(const exec_session *s, int i, void *made, void *out)
+static void run_sum(const exec_session *s, int i, void *made, void *out, const ref_room *room)
 {
     const plan_step *const step = &s->plan->step[i];
     const int k = step->n_post - 1;
     exec_call c;
 
-    exec_post_call(&c, s, i, k);
+    post_call(&c, s, i, k, room);
     c.in[step->post[k].chain].data = made;
     c.out[0].data = out;
     post_kernel(s->plan, &step->post[k])->forward(&c);
 }
 
-static void run_backward(const exec_session *s, int i, exec_call *c, char *aside, bool sums)
+static void run_backward(const exec_session *s, int i, exec_call *c, const ref_room *room)
 {
     const plan_step *const step = &s->plan->step[i];
+    const bool sums = exec_step_sums(step);
     void *const out = c->d_in[0].data;
-    char *const made = aside + chain_bytes(s->plan, step);
+    char *const made = sums ? room->aside + chain_bytes(s->plan, step) : NULL;
 
-    c->d_out[0].data = run_posts_backward(s, i, &c->d_out[0], aside, c->scratch);
+    c->d_out[0].data = run_posts_backward(s, i, &c->d_out[0], room->aside, room);
     if (sums)
         c->d_in[0].data = made;
     kernel_of(s->plan, step)->backward(c);
     if (sums)
-        run_sum(s, i, made, out);
+        run_sum(s, i, made, out, room);
+}
+
+static void run_forward(const exec_session *s, int i, exec_call *c, const ref_room *room)
+{
+    void *const out = c->out[0].data;
+
+    if (chain_bytes(s->plan, &s->plan->step[i]) > 0)
+        c->out[0].data = room->aside;
+    kernel_of(s->plan, &s->plan->step[i])->forward(c);
+    run_posts(s, i, c->out[0].data, out, room);
 }
 
 static thaw_status ref_run(exec_session *s, int i)
 {
     const plan_step *const step = &s->plan->step[i];
-    const ref_kernel *const kernel = kernel_of(s->plan, step);
-    const size_t aside = chain_bytes(s->plan, step) + sum_bytes(s->plan, step);
-    char *scratch = exec_step_scratch(s, i), *chain;
+    const ref_room room = room_of(s, i);
+    char *aside = room.made;
     exec_operand *made;
     exec_call c;
 
@@ -176,25 +228,22 @@ static thaw_status ref_run(exec_session *s, int i)
     made = step->wrt ? c.d_in : c.out;
     for (int k = 0; k < step->n_out; k++) {
         if (exec_step_adds(s, step->out[k]))
-            made[k].data = scratch;
-        if (scratch)
-            scratch += aside_bytes(s->plan, step->out[k]);
+            made[k].data = aside;
+        if (aside)
+            aside += aside_bytes(s->plan, step->out[k]);
     }
-    chain = scratch;
-    c.scratch = scratch ? scratch + aside : NULL;
-
-    if (step->wrt && step->n_post > 0) {
-        run_backward(s, i, &c, chain, exec_step_sums(step));
-    } else if (step->wrt) {
-        kernel->backward(&c);
-    } else {
-        void *const out = c.out[0].data;
-
-        if (aside > 0)
-            c.out[0].data = chain;
-        kernel->forward(&c);
-        run_posts(s, i, c.out[0].data, out, c.scratch);
-    }
+    c.scratch = room.kernel;
+    if (room.wide)
+        ref_widen(s, i, room.wide);
+    ref_use_wide(&c, s, i, room.wide);
+    if (!step->wrt)
+        run_forward(s, i, &c, &room);
+    else if (step->n_post > 0)
+        run_backward(s, i, &c, &room);
+    else
+        kernel_of(s->plan, step)->backward(&c);
+    if (room.wide)
+        ref_narrow(s, i, room.wide);
 
     for (int k = 0; k < step->n_out; k++)
         if (exec_step_adds(s, step->out[k]))

@@ -77,6 +77,7 @@ static const struct {
     [OP_ATTENTION] = {attention_flops, 0},
     [OP_TOKENS] = {NULL, 1},
     [OP_TOKEN] = {NULL, 1},
+    [OP_CAST] = {NULL, 1},
 };
 
 double graph_node_flops(const graph *g, const graph_node *node)

@@ -23,7 +23,10 @@ typedef struct infer_call {
     shape *out;
 } infer_call;
 
-/* Elements of one letter: r real (f32 or f64), d f64, i i32, l i64, u u8. */
+/*
+ * Elements of one letter: r real (f32 or f64), d f64, i i32, l i64, u u8; a an activation, real or
+ * bf16, all of an op the same; c the other one of these two.
+ */
 typedef struct infer_rule {
     thaw_status (*shapes)(const infer_call *c);
     const char *in, *out;
@@ -369,18 +372,18 @@ static thaw_status infer_token(const infer_call *c)
 }
 
 static const infer_rule rule_table[OP_COUNT] = {
-    [OP_CONV2D] = {infer_conv2d, "rrr", "r"},
-    [OP_LINEAR] = {infer_linear, "rrr", "r"},
-    [OP_BATCH_NORM_TRAIN] = {infer_batch_norm_train, "rrrrrl", "rrr"},
-    [OP_BATCH_NORM_INFER] = {infer_batch_norm_infer, "rrrrr", "r"},
-    [OP_RELU] = {infer_same, "r", "r"},
-    [OP_RELU6] = {infer_same, "r", "r"},
-    [OP_ADD] = {infer_add, "rr", "r"},
-    [OP_MAX_POOL2D] = {infer_max_pool2d, "r", "ru"},
-    [OP_AVG_POOL2D] = {infer_pool2d, "r", "r"},
-    [OP_GLOBAL_AVG_POOL] = {infer_global_avg_pool, "r", "r"},
-    [OP_FLATTEN] = {infer_flatten, "r", "r"},
-    [OP_DROPOUT] = {infer_dropout, "rl", "r"},
+    [OP_CONV2D] = {infer_conv2d, "arr", "a"},
+    [OP_LINEAR] = {infer_linear, "arr", "a"},
+    [OP_BATCH_NORM_TRAIN] = {infer_batch_norm_train, "arrrrl", "arr"},
+    [OP_BATCH_NORM_INFER] = {infer_batch_norm_infer, "arrrr", "a"},
+    [OP_RELU] = {infer_same, "a", "a"},
+    [OP_RELU6] = {infer_same, "a", "a"},
+    [OP_ADD] = {infer_add, "aa", "a"},
+    [OP_MAX_POOL2D] = {infer_max_pool2d, "a", "au"},
+    [OP_AVG_POOL2D] = {infer_pool2d, "a", "a"},
+    [OP_GLOBAL_AVG_POOL] = {infer_global_avg_pool, "a", "a"},
+    [OP_FLATTEN] = {infer_flatten, "a", "a"},
+    [OP_DROPOUT] = {infer_dropout, "al", "a"},
     [OP_CROSS_ENTROPY] = {infer_cross_entropy, "ri", "dd"},
     [OP_MSE] = {infer_mse, "rr", "dd"},
     [OP_ARGMAX] = {infer_argmax, "r", "i"},
@@ -390,9 +393,11 @@ static const infer_rule rule_table[OP_COUNT] = {
     [OP_ATTENTION] = {infer_attention, "rrr", "r"},
     [OP_TOKENS] = {infer_tokens, "rrr", "r"},
     [OP_TOKEN] = {infer_token, "r", "r"},
+    [OP_CAST] = {infer_same, "a", "c"},
 };
 
-static dtype dtype_of_letter(char letter, dtype real)
+/* real: of the graph; activation: of the op's. */
+static dtype dtype_of_letter(char letter, dtype real, dtype activation)
 {
     static const struct {
         char letter;
@@ -402,6 +407,18 @@ static dtype dtype_of_letter(char letter, dtype real)
     for (size_t i = 0; i < THAW_COUNT(table); i++)
         if (table[i].letter == letter)
             return table[i].dtype;
+    if (letter == 'c')
+        return activation == DTYPE_BF16 ? real : DTYPE_BF16;
+    return letter == 'a' ? activation : real;
+}
+
+/* The first activation that is there decides for all. */
+static dtype activation_type(const infer_rule *rule, dtype real, int n_in, const shape *in_shape,
+                             const dtype *in_dtype)
+{
+    for (int i = 0; i < n_in; i++)
+        if (rule->in[i] == 'a' && in_shape[i].rank >= 0)
+            return in_dtype[i] == DTYPE_BF16 ? DTYPE_BF16 : real;
     return real;
 }
 
@@ -427,12 +444,14 @@ thaw_status graph_infer(shape *out_shape, dtype *out_dtype, op_kind op, const op
     const infer_call call = {
         .op = op, .attrs = attrs, .name = name, .n_in = n_in, .in = in_shape, .out = made};
     char buffer[128], input[16];
+    dtype activation;
 
     if (!rule->shapes || n_in < info->least_inputs || n_in > info->most_inputs)
         return thaw_fail(THAW_E_INTERNAL, "layer '%s': no shape rule for %s with %d inputs", name,
                          info->name, n_in);
+    activation = activation_type(rule, real, n_in, in_shape, in_dtype);
     for (int i = 0; i < n_in; i++) {
-        const dtype want = dtype_of_letter(rule->in[i], real);
+        const dtype want = dtype_of_letter(rule->in[i], real, activation);
 
         if (in_shape[i].rank == -1 && i >= info->least_inputs)
             continue;
@@ -448,7 +467,7 @@ thaw_status graph_infer(shape *out_shape, dtype *out_dtype, op_kind op, const op
     THAW_CHECK(rule->shapes(&call));
     for (int j = 0; j < info->n_outputs; j++) {
         out_shape[j] = made[j];
-        out_dtype[j] = dtype_of_letter(rule->out[j], real);
+        out_dtype[j] = dtype_of_letter(rule->out[j], real, activation);
     }
     return THAW_OK;
 }

@@ -39,6 +39,7 @@ static thaw_status bind(plan_build *b)
         return thaw_fail(THAW_E_MISMATCH, "the graph has %d tensors, the model %d", b->g->n_params,
                          r->n_params);
     b->output = r->output;
+    THAW_CHECK(thaw__plan_precision(b));
     THAW_CHECK(thaw__plan_take_part(b));
     b->loss = b->valid = b->predicted = NO_VALUE;
     b->trainable = region_alloc(b->g->region, (size_t)r->n_params, sizeof *b->trainable);

@@ -53,7 +53,7 @@ static bool is_trained(const plan_request *r, const graph_value *v)
 }
 
 /* Input 0 is the sample; others number it, for random masks alone. */
-static void look_at_values(survey *s, const plan_request *r)
+static void look_at_values(survey *s, const plan_request *r, value_id output)
 {
     const graph *g = s->g;
 
@@ -82,7 +82,7 @@ static void look_at_values(survey *s, const plan_request *r)
             s->fixed[node->out[j]] = fixed;
         }
     }
-    s->last_read[r->output] = (int)g->n_nodes;
+    s->last_read[output] = (int)g->n_nodes;
 }
 
 /* The one value of the sample that is still read after node k, and is fixed; else NO_VALUE. */
@@ -145,20 +145,29 @@ static thaw_status measure_cut(plan_cut *cut, const survey *s, value_id v, int k
     return THAW_OK;
 }
 
+/* The model knows nothing of casts; and what was cast need not be kept in the wider type. */
+static bool is_copy(const graph *g, value_id v)
+{
+    return g->node[g->value[v].producer].op == OP_CAST;
+}
+
 thaw_status plan_find_cut(plan_cut *out, const plan_request *request)
 {
     plan_cut cut = {.value = NO_VALUE};
     thaw_status status = THAW_OK;
+    plan_build b = {.request = request, .output = request->output};
     graph *g = NULL;
     survey s;
 
     THAW_TRY(graph_clone(&g, request->model, 1, 0));
+    b.g = g;
+    THAW_TRY(thaw__plan_precision(&b));
     THAW_TRY(survey_alloc(&s, g));
-    look_at_values(&s, request);
+    look_at_values(&s, request, b.output);
     for (int k = s.first_varying - 1; k >= 0; k--) {
         const value_id v = only_value_after(&s, k);
 
-        if (v == NO_VALUE)
+        if (v == NO_VALUE || is_copy(g, v))
             continue;
         THAW_TRY(measure_cut(&cut, &s, v, k));
         break;

@@ -145,7 +145,7 @@ static void dump_step(text *out, const plan *p, int s, const plan_teller *more)
         text_add(out, " ");
         text_pad(out, COLUMN_SHAPE);
         text_add(out, shape_format(buffer, &p->slot[step->out[output]].shape));
-        text_add(out, " ");
+        text_add(out, p->slot[step->out[output]].dtype == DTYPE_BF16 ? " bf16 " : " ");
         text_pad(out, COLUMN_BYTES);
         text_add(out, format_bytes(buffer, output_bytes(p, step)));
         add_place(out, p, s, output);
@@ -177,9 +177,10 @@ void plan_dump(text *out, const plan *p, const plan_teller *more)
     memory_line line[N_MEMORY_LINES];
     char buffer[32];
 
-    text_addf(out, "%s, batch %" PRId64 ", %s, %d steps (%d forward, %d backward)\n",
-              p->training ? "training" : "forward only", p->batch, dtype_name(p->real),
-              p->n_once + p->n_step, p->n_forward, p->n_step - p->n_forward);
+    text_addf(out, "%s, batch %" PRId64 ", %s%s, %d steps (%d forward, %d backward)\n",
+              p->training ? "training" : "forward only", p->batch,
+              plan_count_bf16(p) > 0 ? "bf16 and " : "", dtype_name(p->real), p->n_once + p->n_step,
+              p->n_forward, p->n_step - p->n_forward);
     for (plan_section section = SECTION_ONCE; section <= SECTION_STEP; section++) {
         if (first_of_section(p, section) < last_of_section(p, section))
             text_addf(out, "%s\n", section_name[section]);

@@ -139,6 +139,10 @@ typedef struct plan {
  */
 typedef enum plan_part { PLAN_WHOLE, PLAN_PREFIX, PLAN_SUFFIX } plan_part;
 
+/* What the machine multiplies bf16 with: not at all; in several instructions (slower than f32);
+ * AVX-512 BF16; AMX. Ordered. */
+typedef enum bf16_unit { BF16_NONE, BF16_EMULATED, BF16_VECTOR, BF16_TILE } bf16_unit;
+
 /*
  * What to compile. The graph is the model's forward graph with inputs and parameters; `loss_op` is
  * added on top when it is not OP_COUNT.
@@ -161,9 +165,11 @@ typedef struct plan_request {
     const void *scratch_user;
     bool inplace; /* let activations reuse their input's memory; default true */
     plan_part part;
-    value_id cut; /* of `model`, unless PLAN_WHOLE */
-    bool fold;    /* norms at rest become posts of the convolution before them; default true */
-    bool fuse;    /* sums and activations become posts of the step before them; default true */
+    value_id cut;   /* of `model`, unless PLAN_WHOLE */
+    bool fold;      /* norms at rest become posts of the convolution before them; default true */
+    bool fuse;      /* sums and activations become posts of the step before them; default true */
+    bf16_unit bf16; /* compute in bf16 what this unit does faster, by the table in precision.c;
+                       default BF16_NONE: nothing. Graphs in f64 stay so. */
 } plan_request;
 #define PLAN_REQUEST_INIT                                                                          \
     {                                                                                              \
@@ -186,7 +192,8 @@ void plan_destroy(plan *p);
 /*
  * The latest value that is all the rest of the network reads of a sample, and that is the same
  * whenever the same sample comes in: nothing that trains under the request's effect, no batch
- * statistics and no random mask lies before it. Of the request, model, output and effect are read.
+ * statistics and no random mask lies before it. Of the request, model, output, effect and bf16
+ * are read.
  */
 #define PLAN_CUT_NAME 64
 typedef struct plan_cut {
@@ -204,6 +211,9 @@ thaw_status plan_find_cut(plan_cut *out, const plan_request *request) THAW_MUST_
  * as the effect says. THAW_E_INTERNAL says what is wrong.
  */
 thaw_status plan_verify(const plan *p, const thaw_effect *effect) THAW_MUST_USE;
+
+/* Forward steps whose result is bf16, casts aside. */
+int plan_count_bf16(const plan *p);
 
 /* Steps whose posts have an op, such as norms folded; forward steps alone. */
 int plan_count_posts(const plan *p, op_kind op);
@@ -245,6 +255,7 @@ typedef struct plan_build {
 } plan_build;
 
 /* Passes, in the order of the table in compile.c. */
+thaw_status thaw__plan_precision(plan_build *b) THAW_MUST_USE; /* f32 or bf16: before a cut */
 thaw_status thaw__plan_take_part(plan_build *b) THAW_MUST_USE; /* a cut: before all passes */
 thaw_status thaw__plan_modes(plan_build *b) THAW_MUST_USE; /* norms and dropout as the phase asks */
 thaw_status thaw__plan_prune(plan_build *b) THAW_MUST_USE; /* fills live */

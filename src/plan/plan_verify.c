@@ -582,6 +582,18 @@ static thaw_status check_result(const verify_call *c, int slot, dtype d, int ran
     return THAW_OK;
 }
 
+/* Real where it is the network's; what a prefix makes may be bf16. */
+static dtype output_type(const verify_call *c)
+{
+    const plan *p = c->p;
+    const bool whole = p->results.loss >= 0 || p->results.predicted >= 0;
+    const int slot = p->results.output;
+
+    return !whole && slot >= 0 && slot < p->n_slots && p->slot[slot].dtype == DTYPE_BF16
+               ? DTYPE_BF16
+               : p->real;
+}
+
 static thaw_status check_results(const verify_call *c)
 {
     const plan_results *r = &c->p->results;
@@ -590,7 +602,7 @@ static thaw_status check_results(const verify_call *c)
         return thaw_fail(THAW_E_INTERNAL, "plan: it trains without a loss");
     THAW_CHECK(check_result(c, r->loss, DTYPE_F64, 0, "loss"));
     THAW_CHECK(check_result(c, r->valid, DTYPE_F64, 0, "valid"));
-    THAW_CHECK(check_result(c, r->output, c->p->real, -1, "output"));
+    THAW_CHECK(check_result(c, r->output, output_type(c), -1, "output"));
     return check_result(c, r->predicted, DTYPE_I32, -1, "predicted");
 }
 

@@ -7,20 +7,15 @@
  */
 #include "train/train.h"
 
-#include <math.h>
 #include <string.h>
-
-static bool is_real(dtype type)
-{
-    return type == DTYPE_F32 || type == DTYPE_F64;
-}
 
 /* Number of the first element that is not finite; n: all are. */
 static size_t first_bad(const void *data, dtype type, size_t n)
 {
+    const char *const bytes = data;
+
     for (size_t i = 0; i < n; i++)
-        if (!isfinite(type == DTYPE_F64 ? ((const double *)data)[i]
-                                        : (double)((const float *)data)[i]))
+        if (!tensor_all_finite(bytes + i * dtype_size(type), type, 1))
             return i;
     return n;
 }
@@ -80,7 +75,7 @@ static void look_at(culprit *c, const exec_session *s, const plan_step *step, in
     const plan_slot *const slot = number >= 0 ? &s->plan->slot[number] : NULL;
     size_t n, bad;
 
-    if (!slot || !is_real(slot->dtype) || c->found)
+    if (!slot || !dtype_is_float(slot->dtype) || c->found)
         return;
     n = slot->bytes / dtype_size(slot->dtype);
     bad = first_bad(exec_read(s, number), slot->dtype, n);

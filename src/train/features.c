@@ -87,6 +87,7 @@ static thaw_status foresee(feature_outlook *out, job *j, const thaw_effect *effe
     request.model = j->model->graph;
     request.output = j->model->output;
     request.effect = effect;
+    request.bf16 = plans_bf16(j->recipe);
     o.any_batch = exec_any_batch(j->exec);
     o.training = !loader_options_random(&j->recipe->loader);
     if (j->recipe->cache_off)

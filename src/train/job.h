@@ -124,6 +124,13 @@ typedef struct plans {
     uint64_t clock;
 } plans;
 
+/* What plans of a recipe compute in bf16 with; BF16_NONE: nothing. Asked for by name it is done,
+ * whatever it costs. */
+bf16_unit plans_bf16(const thaw_recipe *r);
+
+/* What to say of it: by what, and where it is slower than f32. Nothing without bf16. */
+void plans_print_bf16(text *out, const thaw_recipe *r);
+
 /* The plan for batches of n samples, compiled and awake. effect NULL: evaluation. rows: the
  * optimizer's, for training. */
 thaw_status plans_get(const plan_entry **out, plans *cache, job *j, const thaw_effect *effect,

@@ -51,6 +51,29 @@ void plans_drop_parts(plans *cache, value_id keep_cut)
             drop_entry(cache, i);
 }
 
+bf16_unit plans_bf16(const thaw_recipe *r)
+{
+    const bf16_unit here = exec_bf16(r->executor);
+
+    if (r->precision == PRECISION_BF16)
+        return THAW_MAX(here, BF16_VECTOR);
+    return r->precision == PRECISION_AUTO && here >= BF16_VECTOR ? here : BF16_NONE;
+}
+
+void plans_print_bf16(text *out, const thaw_recipe *r)
+{
+    static const char *const how[] = {
+        [BF16_NONE] = "bf16: by plain loops, as nothing here multiplies it: far slower than f32",
+        [BF16_EMULATED] =
+            "bf16: emulated, as this processor has no instruction that multiplies it: "
+            "slower than f32",
+        [BF16_VECTOR] = "bf16: with AVX-512 BF16",
+        [BF16_TILE] = "bf16: with AMX"};
+
+    if (plans_bf16(r) != BF16_NONE)
+        text_add(out, how[exec_bf16(r->executor)]);
+}
+
 thaw_status plans_compile_part(plan **out, job *j, const thaw_effect *effect, int64_t n,
                                const optim_hyper *hyper, plan_part part, value_id cut)
 {
@@ -72,6 +95,7 @@ thaw_status plans_compile_part(plan **out, job *j, const thaw_effect *effect, in
     request.training = effect != NULL;
     request.fold = r->fold;
     request.fuse = r->fuse;
+    request.bf16 = plans_bf16(r);
     request.part = part;
     request.cut = cut;
     request.loss_op = part == PLAN_PREFIX ? OP_COUNT : r->loss;

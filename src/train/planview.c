@@ -208,6 +208,17 @@ static void print_posts(text *out, const plan *p)
         text_add(out, "\n");
 }
 
+static void print_bf16(text *out, const job *j, const plan *p)
+{
+    const int n = plan_count_bf16(p), all = p->n_forward;
+
+    if (plans_bf16(j->recipe) == BF16_NONE)
+        return;
+    text_add(out, "    ");
+    plans_print_bf16(out, j->recipe);
+    text_addf(out, "; %d of %d forward steps\n", n, all);
+}
+
 static void print_phase(text *out, const job *j, const phase_view *v, bool steps)
 {
     const plan_teller ways = {exec_tell, j->exec};
@@ -228,6 +239,7 @@ static void print_phase(text *out, const job *j, const phase_view *v, bool steps
               v->plan->n_forward, v->plan->n_step - v->plan->n_forward, v->plan->n_update,
               (long long)v->plan->batch);
     print_posts(out, v->plan);
+    print_bf16(out, j, v->plan);
     print_memory(out, j, v);
     text_add(out, "    ");
     features_print(out, j, &v->features);
@@ -274,6 +286,7 @@ static void print_phase_json(text *out, const job *j, const phase_view *v, bool 
     print_settings_json(out, j, v);
     text_addf(out, ", \"forward\": %d, \"backward\": %d, \"peak_bytes\": %zu", v->plan->n_forward,
               v->plan->n_step - v->plan->n_forward, peak_bytes(j, v));
+    text_addf(out, ", \"bf16\": %d", plan_count_bf16(v->plan));
     print_cache_json(out, &v->features);
     if (steps) {
         text_add(out, ", \"plan\": ");

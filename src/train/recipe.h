@@ -83,6 +83,13 @@ void preprocess_print(text *out, const picture_recipe *r, const loader_options *
 /* What the file says goes over r and o: with picture_load, one picture as that network wants it. */
 void preprocess_apply(picture_recipe *r, loader_options *o, const preprocess *p);
 
+typedef enum recipe_precision {
+    PRECISION_AUTO,
+    PRECISION_F32,
+    PRECISION_BF16,
+    PRECISION_F64
+} recipe_precision;
+
 /* A recipe with every value resolved. Strings belong to it. */
 struct thaw_recipe {
     thaw_region *region;
@@ -115,7 +122,8 @@ struct thaw_recipe {
     op_kind loss; /* OP_CROSS_ENTROPY or OP_MSE */
     op_attrs loss_attrs;
 
-    dtype real; /* train.precision: f32, f64 */
+    dtype real; /* of weights, statistics and losses */
+    recipe_precision precision;
     const exec_ops *executor;
     bool double_sums;      /* train.sums */
     uint64_t memory_limit; /* bytes; 0: what the machine has */

@@ -35,7 +35,7 @@ CHOICES(units, "step", "epoch")
 CHOICES(losses, "cross_entropy", "mse")
 CHOICES(caches, "auto", "off")
 CHOICES(tunes, "table", "measure")
-CHOICES(precisions, "f32", "f64")
+CHOICES(precisions, "auto", "f32", "bf16", "f64")
 CHOICES(frozen_norms, "train", "eval")
 CHOICES(optimizer_modes, "rebuild", "keep", "hold")
 CHOICES(on_freezes, "keep", "reset", "park")
@@ -270,10 +270,20 @@ static void set_loss(recipe_reader *rd, void *target, const toml_value *v)
 
 static void set_precision(recipe_reader *rd, void *target, const toml_value *v)
 {
+    static const struct {
+        const char *name;
+        recipe_precision precision;
+    } table[] = {{"auto", PRECISION_AUTO},
+                 {"f32", PRECISION_F32},
+                 {"bf16", PRECISION_BF16},
+                 {"f64", PRECISION_F64}};
     thaw_recipe *const r = target;
 
     (void)rd;
-    r->real = r->loader.real = strcmp(v->string, "f64") == 0 ? DTYPE_F64 : DTYPE_F32;
+    for (size_t i = 0; i < THAW_COUNT(table); i++)
+        if (strcmp(table[i].name, v->string) == 0)
+            r->precision = table[i].precision;
+    r->real = r->loader.real = r->precision == PRECISION_F64 ? DTYPE_F64 : DTYPE_F32;
 }
 
 /* "auto": the fast one, where it can. Stands behind the precision in the table. */
@@ -594,7 +604,10 @@ static const recipe_key table[] = {
      .help = "label of samples that do not count"},
 
     {"train", "precision", KEY_CHOICE, .choice = precisions, .standard = "'f32'",
-     .set = set_precision, .help = "number type of weights and activations"},
+     .set = set_precision,
+     .help = "number type of what is computed; bf16: of activations and copies of weights, where "
+             "layers gain from it, all that is kept stays f32; auto: bf16 where the processor "
+             "multiplies it faster, else f32"},
     {"train", "executor", KEY_CHOICE, .choice = executors, .standard = "'auto'",
      .set = set_executor, .help = "what computes; dnn is fast, ref is the plain reference"},
     {"train", "sums", KEY_CHOICE, .choice = sums, .standard = "'float'", RECIPE(double_sums),

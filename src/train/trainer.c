@@ -507,6 +507,15 @@ static void tell_notes(trainer *t)
     text_done(&t->note);
 }
 
+/* Once, at the start. */
+static void note_bf16(trainer *t)
+{
+    if (plans_bf16(t->job->recipe) == BF16_NONE)
+        return;
+    plans_print_bf16(&t->note, t->job->recipe);
+    text_add(&t->note, "\n");
+}
+
 /* Pictures that were found broken since the last time. */
 static void note_data(trainer *t)
 {
@@ -643,6 +652,7 @@ thaw_status trainer_run(trainer *t)
     provenance_add(t);
     find_total(t);
     tell_run(t);
+    note_bf16(t);
     note_data(t);
     if (t->state.iteration == 0 && t->job->recipe->eval_at_start)
         THAW_TRY(evaluate_start(t));

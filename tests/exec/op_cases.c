@@ -289,6 +289,7 @@ static const struct {
     [OP_ATTENTION] = {make_attention, 0},
     [OP_TOKENS] = {make_tokens, OP_IN(1) | OP_IN(2)},
     [OP_TOKEN] = {make_token, 0},
+    [OP_CAST] = {make_map, 0},
 };
 
 /* ----------------------------------------------------------------------------------------------
@@ -361,6 +362,8 @@ void op_case_make(op_case *c, op_kind op, uint64_t seed, op_case_size size)
                              c->in_shape, c->in_dtype);
     } while (status != THAW_OK && (op == OP_CONV2D || maker[op].make == make_pool));
     CHECK_MSG(status == THAW_OK, "%s: %s", op_case_text(c), thaw_error());
+    if (op == OP_CAST) /* to the same type, where nothing is bf16 */
+        c->out_dtype[0] = DTYPE_F64;
     fill_case(c, &d);
 }
 
@@ -416,6 +419,47 @@ bool op_case_in_place(uint32_t *wrt, op_kind op)
 bool op_case_d_in_place(op_kind op)
 {
     return shares[op].backward;
+}
+
+/* ----------------------------------------------------------------------------------------------
+ * bf16 */
+
+/* Types of the problem with activations in bf16; the answer of graph_infer. */
+static thaw_status infer_bf16(dtype *in, dtype *out, const op_case *c, dtype real)
+{
+    shape out_shape[OP_MAX_OUTPUTS];
+
+    for (int i = 0; i < c->n_in; i++)
+        in[i] = c->in_dtype[i] != DTYPE_F64 ? c->in_dtype[i] : c->in_param[i] ? real : DTYPE_BF16;
+    return graph_infer(out_shape, out, c->op, &c->attrs, "case", real, c->n_in, c->in_shape, in);
+}
+
+bool op_case_takes_bf16(const op_case *c)
+{
+    dtype in[OP_MAX_INPUTS], out[OP_MAX_OUTPUTS];
+    const thaw_status status = infer_bf16(in, out, c, DTYPE_F32);
+
+    return status == THAW_OK;
+}
+
+static void round_all(double *x, size_t n)
+{
+    for (size_t i = 0; x && i < n; i++) {
+        uint16_t narrow;
+
+        CHECK_OK(tensor_convert(&narrow, DTYPE_BF16, &x[i], DTYPE_F64, 1));
+        CHECK_OK(tensor_convert(&x[i], DTYPE_F64, &narrow, DTYPE_BF16, 1));
+    }
+}
+
+void op_case_round(op_case *c)
+{
+    const bool dense = c->op == OP_CONV2D || c->op == OP_LINEAR;
+
+    for (int i = 0; i < c->n_in; i++)
+        if (!c->in_param[i] || (dense && i == 1))
+            round_all(c->real[i], c->in_elements[i]);
+    round_all(c->d_out, c->out_elements[0]);
 }
 
 /* ----------------------------------------------------------------------------------------------
@@ -487,6 +531,7 @@ static int add_step(op_plan *p, op_kind op, uint32_t wrt, const op_attrs *attrs,
                                           .module = -1,
                                           .name = "case",
                                           .n_in = n_in,
+                                          .n_reads = n_in,
                                           .n_out = n_out,
                                           .in = add_numbers(p, in, n_in),
                                           .out = add_numbers(p, out, n_out)};
@@ -547,9 +592,14 @@ static void add_backward(op_plan *p, const op_case *c, const op_run *how, int gr
 static void add_forward(op_plan *p, const op_case *c, const op_run *how, int *in, int *zeros)
 {
     const int n_out = op_table[c->op].n_outputs;
+    dtype in_type[OP_MAX_INPUTS], out_type[OP_MAX_OUTPUTS];
 
+    if (how->bf16)
+        CHECK_OK(infer_bf16(in_type, out_type, c, how->real));
     for (int i = 0; i < c->n_in; i++) {
-        const dtype d = c->in_dtype[i] == DTYPE_F64 ? how->real : c->in_dtype[i];
+        const dtype d = how->bf16                     ? in_type[i]
+                        : c->in_dtype[i] == DTYPE_F64 ? how->real
+                                                      : c->in_dtype[i];
         const void *const value = c->real[i] ? (void *)c->real[i] : c->integer[i];
 
         in[i] = c->in_param[i]
@@ -557,15 +607,18 @@ static void add_forward(op_plan *p, const op_case *c, const op_run *how, int *in
                     : add_input(p, value, c->in_dtype[i], d, &c->in_shape[i], c->in_elements[i]);
     }
     if (how->in_place || how->d_in_place)
-        *zeros = add_input(p, NULL, how->real, how->real, &c->in_shape[0], c->in_elements[0]);
+        *zeros =
+            add_input(p, NULL, how->real, p->slot[in[0]].dtype, &c->in_shape[0], c->in_elements[0]);
     if (how->in_place)
         in[0] = add_copy(p, in[0], *zeros);
     for (int j = 0; j < n_out; j++) {
         const bool real =
             c->out_dtype[j] == DTYPE_F64 && c->op != OP_CROSS_ENTROPY && c->op != OP_MSE;
 
-        p->out[j] =
-            add_slot(p, SLOT_ARENA, -1, &c->out_shape[j], real ? how->real : c->out_dtype[j]);
+        p->out[j] = add_slot(p, SLOT_ARENA, -1, &c->out_shape[j],
+                             how->bf16 ? out_type[j]
+                             : real    ? how->real
+                                       : c->out_dtype[j]);
     }
     if (how->in_place)
         p->slot[p->out[0]].offset = p->slot[in[0]].offset;
@@ -598,7 +651,8 @@ void op_plan_make(op_plan *p, const op_case *c, const op_run *how)
     add_forward(p, c, how, in, &zeros);
     p->plan.n_forward = p->plan.n_step;
     if (c->d_out) {
-        d_out = add_input(p, c->d_out, DTYPE_F64, how->real, &c->out_shape[0], c->out_elements[0]);
+        d_out = add_input(p, c->d_out, DTYPE_F64, p->slot[p->out[0]].dtype, &c->out_shape[0],
+                          c->out_elements[0]);
         if (how->d_in_place)
             d_out = add_copy(p, d_out, zeros);
     }

@@ -53,6 +53,7 @@ typedef struct op_run {
     bool in_place; /* output 0 over input 0 */
     bool d_in_place; /* gradient of input 0 over that of output 0 */
     bool measured;   /* kernels are chosen by the clock */
+    bool bf16;       /* activations and their gradients are, where op_case_takes_bf16 */
 } op_run;
 #define OP_RUN_INIT                                                                                \
     {                                                                                              \
@@ -62,6 +63,11 @@ typedef struct op_run {
 /* Whether an op allows in_place, with the gradients that can still be made then; d_in_place. */
 bool op_case_in_place(uint32_t *wrt, op_kind op);
 bool op_case_d_in_place(op_kind op);
+
+/* Whether activations of a case may be bf16. Round the values that then are: the rest of the case
+ * stays as it is, and an f64 run of it is what bf16 should come close to. */
+bool op_case_takes_bf16(const op_case *c);
+void op_case_round(op_case *c);
 
 /* What a run made, as doubles. NULL where there is nothing. */
 typedef struct op_result {

@@ -20,7 +20,11 @@ static bool read_shape(shape *s, dtype *d, const char **rest)
     static const struct {
         const char *name;
         dtype dtype;
-    } types[] = {{"f32", DTYPE_F32}, {"f64", DTYPE_F64}, {"i32", DTYPE_I32}, {"i64", DTYPE_I64}};
+    } types[] = {{"f32", DTYPE_F32},
+                 {"f64", DTYPE_F64},
+                 {"bf16", DTYPE_BF16},
+                 {"i32", DTYPE_I32},
+                 {"i64", DTYPE_I64}};
     char word[64];
     int used = 0;
 
@@ -151,6 +155,14 @@ static const infer_case fit_table[] = {
     {OP_TOKENS, NONE, "B,14,14,192 | 1,1,192 | 1,197,192", "[B, 197, 192] f32", THAW_OK},
     {OP_TOKEN, {.token = {.index = 4}}, "B,5,8", "[B, 8] f32", THAW_OK},
     {OP_TOKEN, NONE, "B,T,8", "[B, 8] f32", THAW_OK},
+    {OP_CAST, NONE, "B,T,8", "[B, T, 8] bf16", THAW_OK},
+    {OP_CAST, NONE, "B,8 bf16", "[B, 8] f32", THAW_OK},
+    {OP_CONV2D, CONV(1, 1, 1, 1), "B,8,8,3 bf16 | 4,3,3,3 | 4", "[B, 8, 8, 4] bf16", THAW_OK},
+    {OP_LINEAR, NONE, "B,8 bf16 | 4,8", "[B, 4] bf16", THAW_OK},
+    {OP_ADD, NONE, "B,8 bf16 | B,8 bf16", "[B, 8] bf16", THAW_OK},
+    {OP_BATCH_NORM_TRAIN, NORM(1e-5, 0.1), "B,6 bf16 | 6 | 6 | 6 | 6 | () i64",
+     "[B, 6] bf16 | [6] f32 | [6] f32", THAW_OK},
+    {OP_MAX_POOL2D, POOL(3, 2, 1), "B,8,8,4 bf16", "[B, 4, 4, 4] bf16 | [B, 4, 4, 4] u8", THAW_OK},
 };
 
 static const infer_case misfit_table[] = {
@@ -174,6 +186,10 @@ static const infer_case misfit_table[] = {
     {OP_CONV2D, CONV(1, 1, 1, 1), "B,8,8,3 i32 | 4,3,3,3", "holds i32, not f32", THAW_E_SHAPE},
     {OP_CONV2D, CONV(1, 1, 1, 1), "B,8,-5,3 | 4,3,3,3", "[B, 8, -5, 3]", THAW_E_SHAPE},
     {OP_CONV2D, CONV(1, 1, 1, 1), "B,T,8,3 | 4,3,3,3", "height", THAW_E_SHAPE},
+    {OP_CONV2D, CONV(1, 1, 1, 1), "B,8,8,3 bf16 | 4,3,3,3 bf16", "weight", THAW_E_SHAPE},
+    {OP_ADD, NONE, "B,8 bf16 | B,8", "b [B, 8] holds f32, not bf16", THAW_E_SHAPE},
+    {OP_ADD, NONE, "B,8 | B,8 bf16", "b [B, 8] holds bf16, not f32", THAW_E_SHAPE},
+    {OP_GELU, NONE, "B,8 bf16", "src [B, 8] holds bf16, not f32", THAW_E_SHAPE},
     {OP_LINEAR, NONE, "B,512 | 10,256", "src [B, 512] does not fit weight [10, 256]", THAW_E_SHAPE},
     {OP_LINEAR, NONE, "256 | 10,256", "src [256]", THAW_E_SHAPE},
     {OP_LINEAR, NONE, "B,256 | 10,256 | 9", "bias [9]", THAW_E_SHAPE},
