@@ -296,6 +296,7 @@ set(THAW_UNIT_TESTS
     plan/test_memplan
     plan/test_order
     plan/test_plan_verify
+    plan/test_precision
     plan/test_prune
     plan/test_rewrite
     model/test_config
@@ -318,6 +319,7 @@ set(THAW_UNIT_TESTS
     exec/test_ref
     train/test_api
     train/test_badinput
+    train/test_bf16_runs
     train/test_bitrot
     train/test_budget
     train/test_culprit

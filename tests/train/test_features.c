@@ -100,11 +100,12 @@ static bool kernels_allow(const char *folder)
     return allow;
 }
 
-static const char *const executors[] = {REF, REF "precision = 'f64'\n", DNN};
+static const char *const executors[] = {REF, REF "precision = 'f64'\n", REF "precision = 'bf16'\n",
+                                        DNN, DNN "precision = 'bf16'\n"};
 
 static void test_gradual(void **state)
 {
-    const size_t n = THAW_COUNT(executors) - !kernels_allow(*state);
+    const size_t n = THAW_COUNT(executors) - (kernels_allow(*state) ? 0 : 2);
 
     for (size_t i = 0; i < n; i++) {
         text t = TEXT_INIT;

@@ -24,6 +24,8 @@ static const char adamw[] = HEAD "[train]\nexecutor = 'ref'\n[optimizer]\nname =
 static const char sgd[] =
     HEAD "[train]\nexecutor = 'ref'\nfrozen_norm = 'train'\n[optimizer]\nname = 'sgd'\n"
          "momentum = 0.9\nnesterov = true\n" TAIL;
+static const char bf16[] =
+    HEAD "[train]\nexecutor = 'dnn'\nprecision = 'bf16'\n[optimizer]\nname = 'adam'\n" TAIL;
 static const char dnn[] = HEAD "[train]\nexecutor = 'dnn'\n[optimizer]\nname = 'adam'\n" TAIL;
 
 /* The state of the checkpoint is that of the phase that ends, whatever the next one needs. */
@@ -133,6 +135,11 @@ static void test_sgd_is_the_same_bits(void **state)
 static void test_dnn_is_the_same_bits(void **state)
 {
     stop_everywhere(*state, dnn);
+}
+
+static void test_bf16_is_the_same_bits(void **state)
+{
+    stop_everywhere(*state, bf16);
 }
 
 static void test_settings_are_the_same_bits(void **state)
@@ -319,6 +326,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_settings_are_the_same_bits, small_setup,
                                         small_teardown),
         cmocka_unit_test_setup_teardown(test_dnn_is_the_same_bits, small_setup, small_teardown),
+        cmocka_unit_test_setup_teardown(test_bf16_is_the_same_bits, small_setup, small_teardown),
         cmocka_unit_test_setup_teardown(test_finished, small_setup, small_teardown),
         cmocka_unit_test_setup_teardown(test_nothing_or_damage, small_setup, small_teardown),
         cmocka_unit_test_setup_teardown(test_refusals, small_setup, small_teardown),
