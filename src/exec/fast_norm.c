@@ -72,152 +72,7 @@ static float *channel_row(void *scratch, const cut *k, int row)
     return (float *)scratch + (size_t)k->groups * group_floats(k->C) + (size_t)row * (size_t)k->C;
 }
 
-/* ----------------------------------------------------------------------------------------------
- * one element; each is written once, so that backward finds the very bits of forward */
-
-FAST_INLINE float normalised(float x, float mean, float scale, float bias)
-{
-    return (x - mean) * scale + bias;
-}
-
-FAST_INLINE float clip(float x, float limit)
-{
-    const float y = x <= 0.0f ? 0.0f : x;
-
-    return y >= limit ? limit : y;
-}
-
-/* The gradient d, where the result y was not clipped. */
-FAST_INLINE float pass(float d, float y, float limit)
-{
-    const float g = y <= 0.0f ? 0.0f : d;
-
-    return y >= limit ? 0.0f : g;
-}
-
-/* ----------------------------------------------------------------------------------------------
- * sums over a block, in f32 */
-
-/* sum[c] += src - centre, squares[c] += its square. */
-FAST_CLONES static void add_moments(float *restrict sum, float *restrict squares,
-                                    const float *restrict centre, const float *restrict src,
-                                    int64_t rows, int64_t C)
-{
-    int64_t r = 0;
-
-    for (; r + 4 <= rows; r += 4, src += 4 * C)
-        FAST_SIMD
-    for (int64_t c = 0; c < C; c++) {
-        const float x0 = src[c] - centre[c], x1 = src[C + c] - centre[c];
-        const float x2 = src[2 * C + c] - centre[c], x3 = src[3 * C + c] - centre[c];
-
-        sum[c] += (x0 + x1) + (x2 + x3);
-        squares[c] += (x0 * x0 + x1 * x1) + (x2 * x2 + x3 * x3);
-    }
-    for (; r < rows; r++, src += C)
-        FAST_SIMD
-    for (int64_t c = 0; c < C; c++) {
-        const float x = src[c] - centre[c];
-
-        sum[c] += x;
-        squares[c] += x * x;
-    }
-}
-
-/* sum[c] += d. */
-FAST_CLONES static void add_rows(float *restrict sum, const float *restrict d, int64_t rows,
-                                 int64_t C)
-{
-    int64_t r = 0;
-
-    for (; r + 4 <= rows; r += 4, d += 4 * C)
-        FAST_SIMD
-    for (int64_t c = 0; c < C; c++)
-        sum[c] += (d[c] + d[C + c]) + (d[2 * C + c] + d[3 * C + c]);
-    for (; r < rows; r++, d += C)
-        FAST_SIMD
-    for (int64_t c = 0; c < C; c++)
-        sum[c] += d[c];
-}
-
-/* What a block's gradients are summed with; pointers to rows of C where not said otherwise. */
-typedef struct gradient_block {
-    const float *d, *src;              /* [rows, C] */
-    const float *clipped;              /* [rows, C]: the result, where src is not there */
-    const float *mean, *scale, *shift; /* scale and shift: to clip again */
-    float limit;
-} gradient_block;
-
-/* sum[c] += d, where y was not clipped. */
-FAST_CLONES static void add_clipped(float *restrict sum, const gradient_block *g, int64_t rows,
-                                    int64_t C)
-{
-    const float *restrict d = g->d, *restrict y = g->clipped;
-    const float limit = g->limit;
-
-    for (int64_t r = 0; r < rows; r++, d += C, y += C)
-        FAST_SIMD
-    for (int64_t c = 0; c < C; c++)
-        sum[c] += pass(d[c], y[c], limit);
-}
-
-/* sum[c] += d, product[c] += d * (src - mean). */
-FAST_INLINE void products(float *restrict sum, float *restrict product, const gradient_block *g,
-                          int64_t rows, int64_t C, bool clips)
-{
-    const float *restrict d = g->d, *restrict src = g->src, *restrict mean = g->mean;
-    const float *restrict scale = g->scale, *restrict shift = g->shift;
-    const float limit = g->limit;
-    int64_t r = 0;
-
-    for (; r + 4 <= rows; r += 4, d += 4 * C, src += 4 * C)
-        FAST_SIMD
-    for (int64_t c = 0; c < C; c++) {
-        const float m = mean[c];
-        float e[4], p[4];
-
-        for (int k = 0; k < 4; k++) {
-            const float x = src[k * C + c];
-            const float y = clips ? normalised(x, m, scale[c], shift[c]) : 0.0f;
-
-            e[k] = clips ? pass(d[k * C + c], y, limit) : d[k * C + c];
-            p[k] = e[k] * (x - m);
-        }
-        sum[c] += (e[0] + e[1]) + (e[2] + e[3]);
-        product[c] += (p[0] + p[1]) + (p[2] + p[3]);
-    }
-    for (; r < rows; r++, d += C, src += C)
-        FAST_SIMD
-    for (int64_t c = 0; c < C; c++) {
-        const float y = clips ? normalised(src[c], mean[c], scale[c], shift[c]) : 0.0f;
-        const float e = clips ? pass(d[c], y, limit) : d[c];
-
-        sum[c] += e;
-        product[c] += e * (src[c] - mean[c]);
-    }
-}
-
-FAST_CLONES static void add_products(float *restrict sum, float *restrict product,
-                                     const gradient_block *g, int64_t rows, int64_t C)
-{
-    products(sum, product, g, rows, C, false);
-}
-
-FAST_CLONES static void add_clipped_products(float *restrict sum, float *restrict product,
-                                             const gradient_block *g, int64_t rows, int64_t C)
-{
-    products(sum, product, g, rows, C, true);
-}
-
-/* to += from, from = 0. */
-FAST_CLONES static void flush(double *restrict to, float *restrict from, int64_t C)
-{
-    FAST_SIMD
-    for (int64_t c = 0; c < C; c++) {
-        to[c] += (double)from[c];
-        from[c] = 0.0f;
-    }
-}
+#include "exec/fast_norm.inc"
 
 /* ----------------------------------------------------------------------------------------------
  * moments */
@@ -580,7 +435,7 @@ FAST_CLONES static void scale_clip_rows(const void *job, int64_t first, int64_t 
 /* The same in bf16, piece by piece. */
 typedef struct narrow_job {
     fast_work *work;
-    map_job map; /* addresses of bf16 where they are of rows */
+    map_job map;
 } narrow_job;
 
 static map_job piece_at(const map_job *all, int64_t c, int64_t columns)
@@ -620,14 +475,14 @@ static void narrow_rows(const void *job, int64_t first, int64_t last)
 
 static void map_rows(const cut *k, bool bf16, int threads, fast_work *work, map_job job)
 {
-    job.C = k->C;
-    if (bf16) {
-        const narrow_job narrow = {.work = work, .map = job};
+    const int64_t least = THAW_MAX(BLOCK_ELEMENTS / k->C, 2);
 
-        fast_parallel(threads, k->rows, THAW_MAX(BLOCK_ELEMENTS / k->C, 2), narrow_rows, &narrow);
-        return;
-    }
-    fast_parallel(threads, k->rows, THAW_MAX(BLOCK_ELEMENTS / k->C, 2), work, &job);
+    job.C = k->C;
+    if (bf16)
+        fast_parallel(threads, k->rows, least, narrow_rows,
+                      &(narrow_job){.work = work, .map = job});
+    else
+        fast_parallel(threads, k->rows, least, work, &job);
 }
 
 /* ----------------------------------------------------------------------------------------------

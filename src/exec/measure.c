@@ -8,6 +8,7 @@
 #include "exec/choose.h"
 
 #include <math.h>
+#include <string.h>
 
 /* Rounds go on up to the second number while they have taken less than this, as short times are
  * easily disturbed. */
@@ -33,7 +34,20 @@ typedef struct measurement {
 /* ----------------------------------------------------------------------------------------------
  * operands */
 
-static thaw_status make_numbers(float **out, const shape *s)
+/* bf16: the upper halves of the numbers. */
+static void cut_short(float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        uint32_t bits;
+        uint16_t half;
+
+        memcpy(&bits, &x[i], sizeof bits);
+        half = (uint16_t)(bits >> 16);
+        memcpy((char *)x + i * sizeof half, &half, sizeof half);
+    }
+}
+
+static thaw_status make_numbers(float **out, const shape *s, bool bf16)
 {
     uint64_t state = 1;
     size_t n = 0, bytes = 0;
@@ -48,6 +62,8 @@ static thaw_status make_numbers(float **out, const shape *s)
         state = state * 6364136223846793005u + 1442695040888963407u;
         x[i] = (float)(int32_t)(state >> 32) / 2147483648.0f;
     }
+    if (bf16)
+        cut_short(x, n);
     *out = x;
     return THAW_OK;
 }
@@ -65,10 +81,10 @@ static thaw_status make_operands(measurement *m)
               : shape_2(p->kernels, p->channels);
     const shape bias = shape_1(p->kernels);
 
-    THAW_CHECK(make_numbers(&m->src, &src));
-    THAW_CHECK(make_numbers(&m->dst, &dst));
-    THAW_CHECK(make_numbers(&m->weight, &weight));
-    return make_numbers(&m->bias, &bias);
+    THAW_CHECK(make_numbers(&m->src, &src, p->bf16 != 0));
+    THAW_CHECK(make_numbers(&m->dst, &dst, p->bf16 != 0));
+    THAW_CHECK(make_numbers(&m->weight, &weight, false));
+    return make_numbers(&m->bias, &bias, false);
 }
 
 static int64_t count_rows(const dnn_problem *p)
@@ -128,7 +144,8 @@ static thaw_status run_once(double *seconds, const measurement *m, int way)
 
     THAW_CHECK(dense_run(d, &o, m->threads));
     if (p->role == DNN_BACKWARD_WEIGHT && p->bias && !d->makes_bias)
-        fast_column_sum(m->bias, m->dst, count_rows(p), p->kernels, false, m->scratch, m->threads);
+        fast_column_sum(m->bias, m->dst, p->bf16 ? DTYPE_BF16 : DTYPE_F32, count_rows(p),
+                        p->kernels, false, m->scratch, m->threads);
     *seconds = os()->monotonic() - begun;
     return THAW_OK;
 }
