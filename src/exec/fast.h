@@ -118,6 +118,7 @@ void fast_put_pixels(void *image, const void *rows, const fast_pixels *p, int th
 
 /* Scratch for any batch norm on this shape, or for fast_column_sum, in bytes. */
 size_t fast_norm_scratch(const exec_call *c, int threads);
+size_t fast_pool_scratch(const exec_call *c, int threads);
 size_t fast_row_norm_scratch(const exec_call *c, int threads);
 size_t fast_attention_scratch(const exec_call *c, int threads);
 size_t fast_column_scratch(int64_t rows, int64_t columns);

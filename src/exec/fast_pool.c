@@ -3,7 +3,7 @@
  *
  * Sizes: B batch, H W C of src, P Q of dst. Work is cut by rows of what is written, also backward:
  * each input pixel collects what the windows over it send back, so no two threads write one place.
- * All inner loops go over channels.
+ * All inner loops go over channels. In bf16 an image at a time is widened into scratch.
  */
 #include "exec/fast.h"
 
@@ -187,9 +187,96 @@ FAST_CLONES static void max_backward_rows(const void *job, int64_t first, int64_
                             THAW_MIN(CHUNK, j->C - c));
 }
 
+/* ----------------------------------------------------------------------------------------------
+ * bf16 */
+
+typedef struct narrow_job {
+    void (*image)(const struct narrow_job *n, float *to, const float *from, int64_t b);
+    const void *job; /* of the loops over floats */
+    fast_work *work;
+    const uint16_t *from;
+    uint16_t *to;
+    int64_t B, from_size, to_size, rows; /* of one image */
+    float *room;
+    int threads;
+} narrow_job;
+
+/* What is read and what is written, in either direction. */
+static const exec_operand *read_by(const exec_call *c)
+{
+    return c->wrt ? &c->d_out[0] : &c->in[0];
+}
+
+static const exec_operand *written_by(const exec_call *c)
+{
+    return c->wrt ? &c->d_in[0] : &c->out[0];
+}
+
+static int64_t image_size(const exec_operand *o)
+{
+    return ((int64_t)o->elements / o->shape->dim[0] + 15) / 16 * 16;
+}
+
+size_t fast_pool_scratch(const exec_call *c, int threads)
+{
+    const exec_operand *const from = read_by(c), *const to = written_by(c);
+
+    if (from->dtype != DTYPE_BF16 || from->elements == 0)
+        return 0;
+    return (size_t)threads * (size_t)(image_size(from) + image_size(to)) * sizeof(float);
+}
+
+/* The images of threads [first, last), each in a room of its own. */
+static void narrow_images(const void *job, int64_t first, int64_t last)
+{
+    const narrow_job *const n = job;
+    const int64_t room = (n->from_size + 15) / 16 * 16 + (n->to_size + 15) / 16 * 16;
+
+    for (int64_t t = first; t < last; t++) {
+        float *const from = n->room + t * room, *const to = from + (n->from_size + 15) / 16 * 16;
+
+        for (int64_t b = n->B * t / n->threads; b < n->B * (t + 1) / n->threads; b++) {
+            fast_widen(from, n->from + b * n->from_size, n->from_size);
+            n->image(n, to, from, b);
+            fast_narrow(n->to + b * n->to_size, to, n->to_size);
+        }
+    }
+}
+
+static void run_narrow(const fast_call *call, narrow_job n)
+{
+    const exec_operand *const from = read_by(&call->op), *const to = written_by(&call->op);
+
+    n.from = from->data;
+    n.to = to->data;
+    n.B = from->shape->dim[0];
+    n.from_size = (int64_t)from->elements / n.B;
+    n.to_size = (int64_t)to->elements / n.B;
+    n.room = call->op.scratch;
+    n.threads = call->threads;
+    fast_parallel(n.threads, n.threads, 2, narrow_images, &n);
+}
+
+static void pool_image(const narrow_job *n, float *to, const float *from, int64_t b)
+{
+    pool_job j = *(const pool_job *)n->job;
+
+    j.B = 1;
+    j.src = j.d_dst = from;
+    j.dst = j.d_src = to;
+    if (j.which)
+        j.which += b * j.P * j.Q * j.C;
+    n->work(&j, 0, n->rows);
+}
+
 static void run_rows(const fast_call *call, const pool_job *j, int64_t rows, int64_t row_elements,
                      fast_work *work)
 {
+    if (read_by(&call->op)->dtype == DTYPE_BF16) {
+        run_narrow(call,
+                   (narrow_job){.image = pool_image, .job = j, .work = work, .rows = rows / j->B});
+        return;
+    }
     fast_parallel(call->threads, rows, LEAST_WORK / THAW_MAX(row_elements, 1) + 1, work, j);
 }
 
@@ -338,6 +425,16 @@ FAST_CLONES static void global_backward_images(const void *job, int64_t first, i
     }
 }
 
+static void global_image(const narrow_job *n, float *to, const float *from, int64_t b)
+{
+    global_job j = *(const global_job *)n->job;
+
+    (void)b;
+    j.from = from;
+    j.to = to;
+    n->work(&j, 0, 1);
+}
+
 static void run_images(const fast_call *call, const exec_operand *image, fast_work *work,
                        global_job j)
 {
@@ -345,6 +442,10 @@ static void run_images(const fast_call *call, const exec_operand *image, fast_wo
 
     j.pixels = dim[1] * dim[2];
     j.C = dim[3];
+    if (image->dtype == DTYPE_BF16) {
+        run_narrow(call, (narrow_job){.image = global_image, .job = &j, .work = work});
+        return;
+    }
     fast_parallel(call->threads, dim[0], LEAST_WORK / THAW_MAX(j.pixels * j.C, 1) + 1, work, &j);
 }
 

@@ -141,6 +141,9 @@ static thaw_status measure_cut(plan_cut *cut, const survey *s, value_id v, int k
     cut->value = v;
     cut->bytes = bytes;
     cut->share = behind / all;
+    for (int i = 0; i <= k; i++)
+        cut->products |=
+            s->g->node[i].op == OP_LINEAR && s->g->value[s->g->node[i].out[0]].dtype == DTYPE_BF16;
     name_cut(cut->name, s->g, s->g->value[v].producer);
     return THAW_OK;
 }

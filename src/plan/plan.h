@@ -200,6 +200,7 @@ typedef struct plan_cut {
     value_id value; /* NO_VALUE: there is none with work before it that is worth its memory */
     size_t bytes;   /* of one sample */
     double share;   /* of the forward work that lies before it, in (0, 1] */
+    bool products;  /* a linear layer before it computes in bf16: bits may depend on the batch */
     char name[PLAN_CUT_NAME]; /* the layer that ends there: "layer3" */
 } plan_cut;
 thaw_status plan_find_cut(plan_cut *out, const plan_request *request) THAW_MUST_USE;

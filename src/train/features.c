@@ -94,6 +94,7 @@ static thaw_status foresee(feature_outlook *out, job *j, const thaw_effect *effe
         o.reason = "'cache.features' is 'off'";
     else
         THAW_CHECK(plan_find_cut(&o.cut, &request));
+    o.any_batch &= !o.cut.products;
     if (!o.reason && o.cut.value == NO_VALUE)
         o.reason = "the network has no frozen beginning that makes the same of a sample each time";
     else if (!o.reason && !o.training)

@@ -155,8 +155,8 @@ static void test_in_place(void **state)
 static void test_who_runs(void **state)
 {
     static const op_kind fast[] = {
-        OP_CONV2D, OP_LINEAR, OP_BATCH_NORM_TRAIN, OP_BATCH_NORM_INFER, OP_RELU, OP_RELU6,
-        OP_ADD,    OP_CAST};
+        OP_CONV2D, OP_LINEAR, OP_BATCH_NORM_TRAIN, OP_BATCH_NORM_INFER, OP_RELU,           OP_RELU6,
+        OP_ADD,    OP_CAST,   OP_MAX_POOL2D,       OP_AVG_POOL2D,       OP_GLOBAL_AVG_POOL};
 
     (void)state;
     for (size_t k = 0; k < THAW_COUNT(fast); k++) {
