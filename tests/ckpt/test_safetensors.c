@@ -178,6 +178,8 @@ static const struct {
      "1 unused bytes before tensor 'b' at data byte 5"},
     {"{" T("a", "F32", "[2]", "[0,8]") "," T("b", "F32", "[1]", "[4,8]") "}", 8, THAW_E_DATA,
      "tensor 'b' at data byte 4 overlaps 'a', which ends at 8"},
+    {"{" T("a", "U8", "[5]", "[0,5]") "," T("b", "U8", "[4]", "[4,8]") "}", 8, THAW_E_DATA,
+     "tensor 'b' at data byte 4 overlaps 'a', which ends at 5"},
     {"{" T("b", "F32", "[2]", "[0,8]") "," T("c", "F32", "[2]", "[0,8]") "}", 8, THAW_E_DATA,
      "tensor 'c' at data byte 0 overlaps 'b', which ends at 8"},
     {"{" T("a", "F32", "[2]", "[0,8]") "," T("b", "F32", "[0]", "[4,4]") "}", 8, THAW_E_DATA,

@@ -162,6 +162,7 @@ static void test_lacking_and_cut(void **state)
         CHECK(stat(file, &s) == 0);
         CHECK(truncate(file, s.st_size + 1) == 0);
         CHECK_STATUS(ckpt_verify(path), THAW_E_CORRUPT);
+        CHECK_STATUS(ckpt_verify_id(folder, (ckpt_id){1, 0}, CKPT_SIZES), THAW_E_CORRUPT);
         for (off_t size = s.st_size - 1; size >= 0; size -= 7) {
             CHECK(truncate(file, size) == 0);
             CHECK_STATUS(ckpt_verify(path), THAW_E_CORRUPT);

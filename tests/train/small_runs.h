@@ -58,12 +58,13 @@ static inline void small_data(const char *folder)
     small_split(folder, "valid", 3000, SMALL_VALID);
 }
 
-/* The same samples from a callback; those of epoch positions in `bad` are NaN. */
+/* The same samples from a callback; pixels of those of epoch positions in `bad` are NaN. */
 typedef struct small_samples {
     bool bad[SMALL_TRAIN];
     bool all_bad;
-    int fail_after; /* calls; 0: never */
-    int bad_label;  /* sample with label 7; 0: none */
+    float bad_pixel; /* what they are instead of NaN; 0: nothing */
+    int fail_after;  /* calls; 0: never */
+    int bad_label;   /* sample with label 7; 0: none */
     int calls;
 } small_samples;
 
@@ -81,7 +82,7 @@ static inline thaw_status small_read(void *user, bool valid, const int64_t *inde
 
         for (int k = 0; k < SMALL_SIDE * SMALL_SIDE; k++)
             image[k] =
-                bad ? NAN
+                bad ? (s->bad_pixel != 0 ? s->bad_pixel : NAN)
                     : ((float)small_pixel(sample, k / SMALL_SIDE, k % SMALL_SIDE) / 255 - 0.3f) /
                           0.4f;
         labels[i] = (int32_t)(index[i] % SMALL_CLASSES);

@@ -155,6 +155,20 @@ static void test_until_loss(void **state)
     small_close(&r);
 }
 
+/* An improvement below min_change is none. */
+static void test_until_min_change(void **state)
+{
+    small_run r;
+
+    run_recipe(&r,
+               SMALL_MLP SMALL_DATA
+               "[optimizer]\nname = 'adam'\nlr = 0.003\n" REF "[[phase]]\nepochs = 4\n"
+               "until = { metric = 'valid.loss', patience = 1, min_change = 10 }\n",
+               *state);
+    CHECK_INT(r.record.n_steps, 10);
+    small_close(&r);
+}
+
 /* ----------------------------------------------------------------------------------------------
  * rates */
 
@@ -465,6 +479,7 @@ int main(void)
         cmocka_unit_test(test_until),
         cmocka_unit_test(test_until_and_resume),
         cmocka_unit_test(test_until_loss),
+        cmocka_unit_test(test_until_min_change),
         cmocka_unit_test(test_curve_starts_again_at_a_rebuild),
         cmocka_unit_test(test_settings_of_phases),
         cmocka_unit_test(test_curve_counts_updates),

@@ -280,6 +280,25 @@ static void test_skipped_steps_leave_no_trace(void **state)
     skip_some("dnn");
 }
 
+/* Squared errors are summed in double, so a loss may be finite where its gradient is not. */
+static void test_gradient_alone_not_finite(void **state)
+{
+    small_samples samples = {.bad[5] = true, .bad_pixel = 1e25F};
+    small_run r;
+
+    (void)state;
+    small_open(&r,
+               SMALL_MLP SMALL_CALLBACK
+               "shuffle = false\n[optimizer]\nname = 'sgd'\nlr = 0.01\n[loss]\nname = 'mse'\n"
+               "[train]\nexecutor = 'ref'\n[[phase]]\nsteps = 3\n",
+               ".", &samples);
+    CHECK_OK(trainer_run(r.trainer));
+    for (int i = 0; i < 3; i++)
+        CHECK_INT(r.record.step[i].skipped, i == 1);
+    CHECK_MSG(isfinite(r.record.step[1].loss), "the loss is %g", r.record.step[1].loss);
+    small_close(&r);
+}
+
 /* One bad micro-batch spoils its update, and the good ones of it move no statistics either. */
 static void test_skipped_micro_batches(void **state)
 {
@@ -375,6 +394,7 @@ int main(void)
         cmocka_unit_test(test_accumulating_is_a_larger_batch),
         cmocka_unit_test(test_clipping),
         cmocka_unit_test(test_skipped_steps_leave_no_trace),
+        cmocka_unit_test(test_gradient_alone_not_finite),
         cmocka_unit_test(test_skipped_micro_batches),
         cmocka_unit_test(test_ten_in_a_row),
         cmocka_unit_test(test_no_valid_target),
