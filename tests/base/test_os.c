@@ -126,6 +126,48 @@ static void test_replace(void **state)
     check_folder_remove(folder);
 }
 
+/* What was put on disk (f: a file, d: a folder) and renamed (r), in order. */
+static char order[16];
+
+static void note(char what)
+{
+    const size_t n = strlen(order);
+
+    CHECK(n + 1 < sizeof order);
+    order[n] = what;
+}
+
+static int noted_fsync(int fd)
+{
+    struct stat s;
+
+    CHECK(fstat(fd, &s) == 0);
+    note(S_ISDIR(s.st_mode) ? 'd' : 'f');
+    return os_posix.fsync(fd);
+}
+
+static int noted_rename(int old_dir, const char *old_path, int new_dir, const char *new_path)
+{
+    note('r');
+    return os_posix.rename(old_dir, old_path, new_dir, new_path);
+}
+
+/* The content is on disk before the name is its, and the name before the call returns. */
+static void test_replace_is_durable(void **state)
+{
+    char *folder = check_folder();
+    os_table table = os_posix;
+
+    (void)state;
+    table.fsync = noted_fsync;
+    table.rename = noted_rename;
+    os_install(&table);
+    CHECK_OK(os_replace_file(folder, "a", "one", 3));
+    os_install(NULL);
+    CHECK_STR(order, "frd");
+    check_folder_remove(folder);
+}
+
 static void test_folders(void **state)
 {
     char *folder = check_folder();
@@ -304,13 +346,21 @@ static void test_out_of_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_read_file),      cmocka_unit_test(test_read_proc),
-        cmocka_unit_test(test_refuse_special), cmocka_unit_test(test_kinds),
-        cmocka_unit_test(test_pread),          cmocka_unit_test(test_replace),
-        cmocka_unit_test(test_folders),        cmocka_unit_test(test_list_sorted),
-        cmocka_unit_test(test_path),           cmocka_unit_test(test_rename_new),
-        cmocka_unit_test(test_random_names),   cmocka_unit_test(test_replace_faults),
-        cmocka_unit_test(test_read_faults),    cmocka_unit_test(test_out_of_memory),
+        cmocka_unit_test(test_read_file),
+        cmocka_unit_test(test_read_proc),
+        cmocka_unit_test(test_refuse_special),
+        cmocka_unit_test(test_kinds),
+        cmocka_unit_test(test_pread),
+        cmocka_unit_test(test_replace),
+        cmocka_unit_test(test_replace_is_durable),
+        cmocka_unit_test(test_folders),
+        cmocka_unit_test(test_list_sorted),
+        cmocka_unit_test(test_path),
+        cmocka_unit_test(test_rename_new),
+        cmocka_unit_test(test_random_names),
+        cmocka_unit_test(test_replace_faults),
+        cmocka_unit_test(test_read_faults),
+        cmocka_unit_test(test_out_of_memory),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
