@@ -1,31 +1,30 @@
 #!/usr/bin/env python3
-"""The examples in examples/pictures in PyTorch: the same weights, splits, phases and rates.
+"""The examples in examples/pictures in PyTorch: the same weights, splits, phases and rates, read from the same recipe.
 
-    peer_effnet.py WEIGHTS.pth FOLDER stretch|crop SEED [scratch]
+    peer_effnet.py RECIPE.toml SEED [scratch]
 
-FOLDER has train/ and test/ as examples/pictures/fetch.sh makes them (fashion: stretch, stamps: crop). Phases, rates and augmentation
-are those of fashion.toml and stamps.toml: AdamW made anew in each phase, cosine over the phase, frozen
-parts in evaluation mode. Prints the accuracy on test/ after each phase. With "scratch" everything
-learns from random weights for as many epochs. Not the same bits: another order of the samples.
+The phases are those of the recipe: who is frozen and which coefficient each layer has follow from its `freeze`,
+`unfreeze` and `lr_coefficients`. AdamW is made anew in each phase, with a cosine over the phase; frozen norms stay in
+evaluation mode. Prints a line for each phase: the accuracy on the pictures to check with and on those to test with.
+"seconds" is everything since the start but the tests. With "scratch" the network starts from random weights and learns
+with all of its layers, at the base rate, for as many epochs. Not the same bits: another order of the samples.
 """
 import json
 import math
 import os
+import re
 import sys
 import time
 
 import numpy as np
+import tomllib
 import torch
 from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
-WEIGHTS, FOLDER, CROPS, SEED = sys.argv[1], sys.argv[2], sys.argv[3] == "crop", int(sys.argv[4])
-SCRATCH = sys.argv[5:] == ["scratch"]
-SIDE, BATCH, RATE, DECAY = 96, 20, 3e-3, 0.01
+BEGUN = time.monotonic()
 BLOCKS = [(3, 1, 16, 1), (3, 2, 24, 2), (5, 2, 40, 2), (3, 2, 80, 3), (5, 1, 112, 3), (5, 2, 192, 4), (3, 1, 320, 1)]
-UPPER = 5  # the first block of the upper half, counted through
-EPOCHS = (10, 8, 8)
 
 
 class Same(nn.Conv2d):
@@ -40,65 +39,83 @@ class Same(nn.Conv2d):
 
 
 def norm(channels):
-    return nn.BatchNorm2d(channels, eps=1e-3, momentum=0.01)
+    return nn.BatchNorm2d(channels, eps=1e-3, momentum=MOMENTUM)
 
 
 class Block(nn.Module):
+    """Layers are called what timm calls them: where nothing is expanded, the names move up by one."""
+
     def __init__(self, kernel, stride, before, after, expand):
         super().__init__()
         inner = before * expand
         if expand > 1:
-            self._expand_conv, self._bn0 = Same(before, inner, 1, bias=False), norm(inner)
-        self._depthwise_conv = Same(inner, inner, kernel, stride, groups=inner, bias=False)
-        self._bn1 = norm(inner)
-        self._project_conv, self._bn2 = Same(inner, after, 1, bias=False), norm(after)
+            self.conv_pw, self.bn1 = Same(before, inner, 1, bias=False), norm(inner)
+            self.conv_dw, self.bn2 = Same(inner, inner, kernel, stride, groups=inner, bias=False), norm(inner)
+            self.conv_pwl, self.bn3 = Same(inner, after, 1, bias=False), norm(after)
+        else:
+            self.conv_dw, self.bn1 = Same(inner, inner, kernel, stride, groups=inner, bias=False), norm(inner)
+            self.conv_pw, self.bn2 = Same(inner, after, 1, bias=False), norm(after)
         self.expands, self.adds = expand > 1, stride == 1 and before == after
 
     def forward(self, x):
-        y = F.relu6(self._bn0(self._expand_conv(x))) if self.expands else x
-        y = F.relu6(self._bn1(self._depthwise_conv(y)))
-        y = self._bn2(self._project_conv(y))
+        if self.expands:
+            y = F.relu6(self.bn1(self.conv_pw(x)))
+            y = F.relu6(self.bn2(self.conv_dw(y)))
+            y = self.bn3(self.conv_pwl(y))
+        else:
+            y = F.relu6(self.bn1(self.conv_dw(x)))
+            y = self.bn2(self.conv_pw(y))
         return x + y if self.adds else y
 
 
 class Lite0(nn.Module):
     def __init__(self, classes):
         super().__init__()
-        self._conv_stem, self._bn0 = Same(3, 32, 3, 2, bias=False), norm(32)
-        blocks, before = [], 32
+        self.conv_stem, self.bn1 = Same(3, 32, 3, 2, bias=False), norm(32)
+        stages, before = [], 32
         for stage, (kernel, stride, after, n) in enumerate(BLOCKS):
+            stages.append(nn.Sequential())
             for i in range(n):
-                blocks.append(Block(kernel, stride if i == 0 else 1, before, after, 6 if stage else 1))
+                stages[-1].append(Block(kernel, stride if i == 0 else 1, before, after, 6 if stage else 1))
                 before = after
-        self._blocks = nn.ModuleList(blocks)
-        self._conv_head, self._bn1 = Same(320, 1280, 1, bias=False), norm(1280)
-        self._fc = nn.Linear(1280, classes)
+        self.blocks = nn.Sequential(*stages)
+        self.conv_head, self.bn2 = Same(320, 1280, 1, bias=False), norm(1280)
+        self.classifier = nn.Linear(1280, classes)
 
     def forward(self, x):
-        x = F.relu6(self._bn0(self._conv_stem(x)))
-        for block in self._blocks:
-            x = block(x)
-        return self._fc(F.relu6(self._bn1(self._conv_head(x))).mean((2, 3)))
+        x = self.blocks(F.relu6(self.bn1(self.conv_stem(x))))
+        return self.classifier(F.relu6(self.bn2(self.conv_head(x))).mean((2, 3)))
 
 
-def load(path):
+def load_weights(net, path):
+    """The package's tensors stand in the same order under other names; its head has another size."""
+    theirs = [v for k, v in torch.load(path, map_location="cpu").items() if not k.startswith("_fc.")]
+    ours = [v for k, v in net.state_dict().items() if not k.startswith("classifier.")]
+    assert len(theirs) == len(ours)
+    for to, value in zip(ours, theirs):
+        assert to.shape == value.shape
+        to.copy_(value)
+
+
+def load(path, side, crops, mean, std):
     """Stretched to the side; or the shorter side to 8/7 of it, and the middle cut out."""
     picture = Image.open(path).convert("RGB")
-    if CROPS:
-        scale = int(SIDE / 0.875 + 0.5) / min(picture.size)
-        picture = picture.resize([max(SIDE, int(s * scale + 0.5)) for s in picture.size], Image.BILINEAR)
-        x, y = (picture.width - SIDE) // 2, (picture.height - SIDE) // 2
-        picture = picture.crop((x, y, x + SIDE, y + SIDE))
+    if crops:
+        scale = int(side / 0.875 + 0.5) / min(picture.size)
+        picture = picture.resize([max(side, int(s * scale + 0.5)) for s in picture.size], Image.BILINEAR)
+        x, y = (picture.width - side) // 2, (picture.height - side) // 2
+        picture = picture.crop((x, y, x + side, y + side))
     else:
-        picture = picture.resize((SIDE, SIDE), Image.BILINEAR)
-    return (np.asarray(picture, np.float32) / 255 - 0.498) / 0.502
+        picture = picture.resize((side, side), Image.BILINEAR)
+    return (np.asarray(picture, np.float32) / 255 - mean) / std
 
 
-def read(folder):
+def read(folder, data):
     classes = sorted(os.listdir(folder), key=os.fsencode)
     files = [(os.path.join(folder, c, f), i) for i, c in enumerate(classes)
              for f in sorted(os.listdir(os.path.join(folder, c)))]
-    images = np.stack([load(f) for f, _ in files])
+    images = np.stack([load(f, data["image_size"], data.get("crop") != "none", data["mean"], data["std"])
+                       for f, _ in files])
     return torch.from_numpy(images).permute(0, 3, 1, 2), torch.tensor([i for _, i in files]), len(classes)
 
 
@@ -109,24 +126,52 @@ def accuracy(net, images, labels):
     return float((guess == labels).float().mean())
 
 
-def train(net, groups, epochs, images, labels):
-    """groups: modules that train, each with its coefficient; the others are frozen, and judge as in evaluation."""
-    net.requires_grad_(False)
-    net.eval()
-    for modules, _ in groups:
-        for m in modules:
-            m.requires_grad_(True)
-            m.train()
-    optimizer = torch.optim.AdamW(
-        [{"params": [p for m in modules for p in m.parameters()], "lr": RATE * c} for modules, c in groups],
-        weight_decay=DECAY)
-    steps = epochs * math.ceil(len(images) / BATCH)
+class Policy:
+    """Who learns, and how fast: the last word on a parameter counts."""
+
+    def __init__(self, net):
+        self.net = net
+        self.learns = {name: True for name, _ in net.named_parameters()}
+        self.coefficient = dict.fromkeys(self.learns, 1.0)
+
+    def below(self, pattern):
+        layers = [name for name, _ in self.net.named_modules() if name and re.fullmatch(pattern, name)]
+        found = [p for p in self.learns if any(p.startswith(layer + ".") for layer in layers)]
+        assert found, pattern
+        return found
+
+    def enter(self, phase):
+        for key, value in phase.items():  # in the order in which they stand
+            if key in ("freeze", "unfreeze"):
+                for pattern in [value] if isinstance(value, str) else value:
+                    self.learns.update(dict.fromkeys(self.below(pattern), key == "unfreeze"))
+            elif key == "lr_coefficients":
+                for pattern, coefficient in value.items():
+                    self.coefficient.update(dict.fromkeys(self.below(pattern), coefficient))
+
+    def groups(self, rate):
+        """The optimizer's, one for each coefficient among those who learn."""
+        params = dict(self.net.named_parameters())
+        return [{"params": [params[p] for p in params if self.learns[p] and self.coefficient[p] == c], "lr": rate * c}
+                for c in sorted({self.coefficient[p] for p in params if self.learns[p]})]
+
+    def apply(self):
+        for name, p in self.net.named_parameters():
+            p.requires_grad_(self.learns[name])
+        for m in self.net.modules():
+            own = list(m.parameters(recurse=False))
+            m.training = any(p.requires_grad for p in own)
+
+
+def train(net, policy, rate, decay, first, epochs, batch, mirrored, images, labels):
+    optimizer = torch.optim.AdamW(policy.groups(rate), lr=rate, weight_decay=decay)
+    steps = epochs * math.ceil(len(images) / batch)
     curve = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda k: (1 + math.cos(math.pi * k / steps)) / 2)
-    for _ in range(epochs):
-        for pick in torch.randperm(len(images)).split(BATCH):
+    policy.apply()
+    for epoch in range(first, first + epochs):
+        for pick in torch.randperm(len(images)).split(batch):
             x = images[pick]
-            mirrored = torch.rand(len(x)) < 0.5
-            x = torch.where(mirrored[:, None, None, None], x.flip(3), x)
+            x = torch.where(mirrored[epoch % len(mirrored), pick][:, None, None, None], x.flip(3), x)
             optimizer.zero_grad(set_to_none=True)
             F.cross_entropy(net(x), labels[pick]).backward()
             optimizer.step()
@@ -134,25 +179,34 @@ def train(net, groups, epochs, images, labels):
 
 
 def main():
-    torch.manual_seed(SEED)
-    images, labels, classes = read(os.path.join(FOLDER, "train"))
-    test = read(os.path.join(FOLDER, "test"))[:2]
+    folder, data, optimizer = os.path.dirname(sys.argv[1]), RECIPE["data"], RECIPE["optimizer"]
+    phases, tests, scratch = RECIPE["phase"], 0.0, sys.argv[3:] == ["scratch"]
+    torch.manual_seed(int(sys.argv[2]))
+    images, labels, classes = read(os.path.join(folder, data["train"]), data)
+    valid = read(os.path.join(folder, data["valid"]), data)[:2]
+    test = read(os.path.join(folder, data["test"]), data)[:2]
     net = Lite0(classes)
-    if not SCRATCH:
-        state = torch.load(WEIGHTS, map_location="cpu")
-        net.load_state_dict({k: v for k, v in state.items() if not k.startswith("_fc.")}, strict=False)
-    blocks = list(net._blocks)
-    head, stem = [net._fc], [net._conv_stem, net._bn0]
-    upper, lower = blocks[UPPER:] + [net._conv_head, net._bn1], stem + blocks[:UPPER]
-    phases = [("head", [(head, 1)]), ("upper half", [(head, 1), (upper, 0.3)]),
-              ("all", [(head, 1), (upper, 0.3), (lower, 0.1)])]
-    if SCRATCH:
-        phases = [("all", [(head + upper + lower, 1)])]
-    for (name, groups), epochs in zip(phases, [sum(EPOCHS)] if SCRATCH else EPOCHS):
-        begun = time.monotonic()
-        train(net, groups, epochs, images, labels)
-        print(json.dumps({"phase": name, "seconds": round(time.monotonic() - begun, 1),
-                          "test": round(accuracy(net, *test), 4), "seed": SEED}), flush=True)
+    if scratch:
+        phases = [{"name": "scratch", "epochs": sum(p["epochs"] for p in phases)}]
+    else:
+        load_weights(net, os.path.join(folder, RECIPE["model"]["path"]))
+    net = net.to(memory_format=torch.channels_last)
+    policy, epoch = Policy(net), 0
+    views = RECIPE.get("cache", {}).get("views") or sum(p["epochs"] for p in phases)
+    mirrored = torch.rand(views, len(images)) < 0.5 * data["flip"]
+    for phase in phases:
+        policy.enter(phase)
+        train(net, policy, phase.get("lr", optimizer["lr"]), optimizer["weight_decay"], epoch, phase["epochs"],
+              data["batch"], mirrored, images, labels)
+        epoch += phase["epochs"]
+        line = {"phase": phase["name"], "valid": round(accuracy(net, *valid), 4)}
+        line["seconds"] = round(time.monotonic() - BEGUN - tests, 1)
+        line["test"] = round(accuracy(net, *test), 4)
+        tests = time.monotonic() - BEGUN - line["seconds"]
+        print(json.dumps(line), flush=True)
 
 
+with open(sys.argv[1], "rb") as recipe:
+    RECIPE = tomllib.load(recipe)
+MOMENTUM = RECIPE["model"].get("norm_momentum", 0.01)
 main()

