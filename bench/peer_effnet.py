@@ -39,7 +39,7 @@ class Same(nn.Conv2d):
 
 
 def norm(channels):
-    return nn.BatchNorm2d(channels, eps=1e-3, momentum=MOMENTUM)
+    return nn.BatchNorm2d(channels, eps=1e-3, momentum=0.1)
 
 
 class Block(nn.Module):
@@ -97,33 +97,65 @@ def load_weights(net, path):
         to.copy_(value)
 
 
-def load(path, side, crops, mean, std):
-    """Stretched to the side; or the shorter side to 8/7 of it, and the middle cut out."""
-    picture = Image.open(path).convert("RGB")
-    if crops:
+class Pictures:
+    """The pictures of a folder with a folder for each class, as uint8 [n, side, side, 3], made when they are first asked
+    for: as they are to be judged, or one of the views that augmentation draws."""
+
+    def __init__(self, folder, data):
+        classes = sorted(os.listdir(folder), key=os.fsencode)
+        self.files = [(os.path.join(folder, c, f), i) for i, c in enumerate(classes)
+                      for f in sorted(os.listdir(os.path.join(folder, c)))]
+        self.labels, self.n_classes = torch.tensor([i for _, i in self.files]), len(classes)
+        self.data, self.made = data, {}
+
+    def __len__(self):
+        return len(self.files)
+
+    def plain(self, picture):
+        """Stretched to the side; or the shorter side to 8/7 of it, and the middle cut out."""
+        side = self.data["image_size"]
+        if self.data.get("crop") == "none":
+            return picture.resize((side, side), Image.BILINEAR)
         scale = int(side / 0.875 + 0.5) / min(picture.size)
         picture = picture.resize([max(side, int(s * scale + 0.5)) for s in picture.size], Image.BILINEAR)
         x, y = (picture.width - side) // 2, (picture.height - side) // 2
-        picture = picture.crop((x, y, x + side, y + side))
-    else:
-        picture = picture.resize((side, side), Image.BILINEAR)
-    return (np.asarray(picture, np.float32) / 255 - mean) / std
+        return picture.crop((x, y, x + side, y + side))
+
+    def drawn(self, picture):
+        """Mirrored or not, and a part of the picture where the recipe asks for one."""
+        side, share = self.data["image_size"], self.data.get("random_resized_crop")
+        made = self.plain(picture) if not share else picture.resize((side, side), Image.BILINEAR, part(picture.size, share))
+        return made.transpose(Image.FLIP_LEFT_RIGHT) if self.data["flip"] and torch.rand(()) < 0.5 else made
+
+    def images(self, view=None):
+        if view not in self.made:
+            make = self.plain if view is None else self.drawn
+            self.made[view] = np.stack([np.asarray(make(Image.open(f).convert("RGB"))) for f, _ in self.files])
+        return torch.from_numpy(self.made[view])
+
+    def normal(self, pixels):
+        """As the network takes them: [B, 3, side, side], the channels innermost in memory."""
+        return ((pixels.float() / 255 - self.data["mean"]) / self.data["std"]).permute(0, 3, 1, 2)
 
 
-def read(folder, data):
-    classes = sorted(os.listdir(folder), key=os.fsencode)
-    files = [(os.path.join(folder, c, f), i) for i, c in enumerate(classes)
-             for f in sorted(os.listdir(os.path.join(folder, c)))]
-    images = np.stack([load(f, data["image_size"], data.get("crop") != "none", data["mean"], data["std"])
-                       for f, _ in files])
-    return torch.from_numpy(images).permute(0, 3, 1, 2), torch.tensor([i for _, i in files]), len(classes)
+def part(size, share):
+    """A part with this share of the area, and sides as 3:4 to 4:3."""
+    width, height = size
+    for _ in range(10):
+        area = width * height * float(torch.empty(()).uniform_(*share))
+        ratio = math.exp(float(torch.empty(()).uniform_(math.log(3 / 4), math.log(4 / 3))))
+        w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < w <= width and 0 < h <= height:
+            x, y = int(torch.randint(width - w + 1, ())), int(torch.randint(height - h + 1, ()))
+            return x, y, x + w, y + h
+    return 0, 0, width, height
 
 
-def accuracy(net, images, labels):
+def accuracy(net, pictures):
     net.eval()
     with torch.no_grad():
-        guess = torch.cat([net(x).argmax(1) for x in images.split(100)])
-    return float((guess == labels).float().mean())
+        guess = torch.cat([net(pictures.normal(x)).argmax(1) for x in pictures.images().split(100)])
+    return float((guess == pictures.labels).float().mean())
 
 
 class Policy:
@@ -163,50 +195,44 @@ class Policy:
             m.training = any(p.requires_grad for p in own)
 
 
-def train(net, policy, rate, decay, first, epochs, batch, mirrored, images, labels):
-    optimizer = torch.optim.AdamW(policy.groups(rate), lr=rate, weight_decay=decay)
-    steps = epochs * math.ceil(len(images) / batch)
+def train(net, policy, rate, first, epochs, pictures):
+    batch, views = RECIPE["data"]["batch"], RECIPE.get("cache", {}).get("views")
+    optimizer = torch.optim.AdamW(policy.groups(rate), weight_decay=RECIPE["optimizer"]["weight_decay"])
+    steps = epochs * math.ceil(len(pictures) / batch)
     curve = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda k: (1 + math.cos(math.pi * k / steps)) / 2)
     policy.apply()
     for epoch in range(first, first + epochs):
-        for pick in torch.randperm(len(images)).split(batch):
-            x = images[pick]
-            x = torch.where(mirrored[epoch % len(mirrored), pick][:, None, None, None], x.flip(3), x)
+        images = pictures.images(epoch % views if views else epoch)
+        for pick in torch.randperm(len(pictures)).split(batch):
             optimizer.zero_grad(set_to_none=True)
-            F.cross_entropy(net(x), labels[pick]).backward()
+            F.cross_entropy(net(pictures.normal(images[pick])), pictures.labels[pick]).backward()
             optimizer.step()
             curve.step()
 
 
 def main():
-    folder, data, optimizer = os.path.dirname(sys.argv[1]), RECIPE["data"], RECIPE["optimizer"]
-    phases, tests, scratch = RECIPE["phase"], 0.0, sys.argv[3:] == ["scratch"]
+    folder, data, scratch = os.path.dirname(sys.argv[1]), RECIPE["data"], sys.argv[3:] == ["scratch"]
+    phases, tests, epoch = RECIPE["phase"], 0.0, 0
     torch.manual_seed(int(sys.argv[2]))
-    images, labels, classes = read(os.path.join(folder, data["train"]), data)
-    valid = read(os.path.join(folder, data["valid"]), data)[:2]
-    test = read(os.path.join(folder, data["test"]), data)[:2]
-    net = Lite0(classes)
+    pictures, valid, test = (Pictures(os.path.join(folder, data[split]), data) for split in ("train", "valid", "test"))
+    net = Lite0(pictures.n_classes)
     if scratch:
         phases = [{"name": "scratch", "epochs": sum(p["epochs"] for p in phases)}]
     else:
         load_weights(net, os.path.join(folder, RECIPE["model"]["path"]))
     net = net.to(memory_format=torch.channels_last)
-    policy, epoch = Policy(net), 0
-    views = RECIPE.get("cache", {}).get("views") or sum(p["epochs"] for p in phases)
-    mirrored = torch.rand(views, len(images)) < 0.5 * data["flip"]
+    policy = Policy(net)
     for phase in phases:
         policy.enter(phase)
-        train(net, policy, phase.get("lr", optimizer["lr"]), optimizer["weight_decay"], epoch, phase["epochs"],
-              data["batch"], mirrored, images, labels)
+        train(net, policy, phase.get("lr", RECIPE["optimizer"]["lr"]), epoch, phase["epochs"], pictures)
         epoch += phase["epochs"]
-        line = {"phase": phase["name"], "valid": round(accuracy(net, *valid), 4)}
+        line = {"phase": phase["name"], "valid": round(accuracy(net, valid), 4)}
         line["seconds"] = round(time.monotonic() - BEGUN - tests, 1)
-        line["test"] = round(accuracy(net, *test), 4)
+        line["test"] = round(accuracy(net, test), 4)
         tests = time.monotonic() - BEGUN - line["seconds"]
         print(json.dumps(line), flush=True)
 
 
 with open(sys.argv[1], "rb") as recipe:
     RECIPE = tomllib.load(recipe)
-MOMENTUM = RECIPE["model"].get("norm_momentum", 0.01)
 main()

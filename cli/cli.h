@@ -184,6 +184,9 @@ bool progress_event(void *user, const thaw_event *event);
 /* Leave the live line, so that what follows starts on a line of its own. */
 void progress_leave(progress *p);
 
+/* What can be done with the run in this folder, now that it has ended. */
+void progress_hint(const progress *p, const char *run);
+
 /* The table of phases. */
 void progress_table(FILE *to, const progress *p);
 

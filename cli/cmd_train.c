@@ -90,6 +90,8 @@ static int finish(progress *p, thaw_status status, const char *run)
     const double seconds = seconds_since_stop();
 
     progress_leave(p);
+    if (status == THAW_OK)
+        progress_hint(p, run);
     if (status != THAW_E_STOPPED)
         return cli_report(status);
     fprintf(stderr, "thaw: stopped");

@@ -50,6 +50,13 @@ void progress_leave(progress *p)
     fflush(p->to);
 }
 
+void progress_hint(const progress *p, const char *run)
+{
+    if (p->mode == PROGRESS_LIVE || p->mode == PROGRESS_LOG)
+        fprintf(p->to, "next: thaw report %s; thaw eval %s; thaw predict %s/best FILE...\n", run,
+                run, run);
+}
+
 /* ----------------------------------------------------------------------------------------------
  * one step: the live line, or a line in the log */
 

@@ -319,6 +319,7 @@ set(THAW_UNIT_TESTS
     exec/test_fused
     exec/test_ref
     train/test_api
+    train/test_badfiles
     train/test_badinput
     train/test_bf16_runs
     train/test_bitrot

@@ -4,6 +4,8 @@
  * The library reports errors by leaving through a function pointer; here that pointer jumps back
  * into decode_guarded, so nothing above sees it. Sizes, scans and the library's own memory are
  * bounded before it asks for any: a file that is too short for the size it states is refused first.
+ * That memory is the one thing here that does not come from our allocator, since the library has no
+ * hook for it: a few rows, and of a progressive picture its coefficients up to MOST_STORED.
  */
 #include "data/picture.h"
 

@@ -92,6 +92,18 @@ static int64_t next_of_class(const dataset *d, int64_t i, int64_t first)
     return -1;
 }
 
+/* What to do about a picture that is broken, behind what is wrong with it. */
+static thaw_status refuse_one(thaw_status status)
+{
+    text why = TEXT_INIT;
+
+    text_add(&why, thaw_error());
+    if (!why.failed)
+        status = thaw_fail(status, "%s; remove it, or set data.broken = \"skip\"", why.data);
+    text_done(&why);
+    return status;
+}
+
 thaw_status picture_set_make(picture *dst, picture *file, const dataset *d, int64_t i,
                              const picture_draw *draw)
 {
@@ -104,8 +116,10 @@ thaw_status picture_set_make(picture *dst, picture *file, const dataset *d, int6
         if (atomic_load(&s->broken[k]))
             continue;
         status = make_from(dst, file, s, k, draw ? &own : NULL);
-        if (status == THAW_OK || !s->skip || !is_broken(status))
+        if (status == THAW_OK || !is_broken(status))
             return status;
+        if (!s->skip)
+            return refuse_one(status);
         if (!atomic_exchange(&s->broken[k], true))
             add_note(s, thaw_error(), "another picture of its class takes its place");
     }

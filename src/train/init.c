@@ -18,6 +18,7 @@
 #define EPOCHS_USUAL    30
 #define STEPS_USUAL     1000 /* steps, within these bounds */
 #define BATCH_MOST      64
+#define BATCH_LEAST     4 /* of fewer images, norms that train see too little */
 #define SCALE_MOST      4
 #define VALID_FRACTION  0.2
 #define STANDARD_PRESET "halves"
@@ -226,14 +227,17 @@ static thaw_status most_memory(size_t *bytes, job *j, int64_t n)
     return THAW_OK;
 }
 
-/* The largest power of two that leaves four steps in an epoch and half of the memory free. */
+/* The largest power of two that leaves four steps in an epoch, if that is no small one, and half of
+ * the memory free. */
 static thaw_status choose_batch(init_choice *c, job *j)
 {
     const uint64_t left = os_memory_available();
     const uint64_t allowed = left > 0 ? left / 2 : UINT64_MAX;
 
     c->batch = BATCH_MOST;
-    while (c->batch > 1 && c->batch > j->train->n / 4)
+    while (c->batch > BATCH_LEAST && c->batch > j->train->n / 4)
+        c->batch /= 2;
+    while (c->batch > j->train->n)
         c->batch /= 2;
     for (;;) {
         THAW_CHECK(most_memory(&c->memory, j, c->batch));
@@ -244,6 +248,18 @@ static thaw_status choose_batch(init_choice *c, job *j)
 }
 
 static const thaw_run_options no_options;
+
+/* With one class there is nothing to learn; most likely the folder above was meant. */
+static thaw_status check_classes(const init_choice *c, const dataset *train)
+{
+    if (train->target || train->n_classes > 1)
+        return THAW_OK;
+    return thaw_fail(THAW_E_DATA,
+                     "'%s' has one class alone%s%s%s, so there is nothing to tell apart: put the "
+                     "pictures of another kind beside it, in a folder of their own",
+                     c->data.path[0], train->class_name ? ", '" : "",
+                     train->class_name ? train->class_name[0] : "", train->class_name ? "'" : "");
+}
 
 /* The recipe over data that are there: a draft tells their size, a second one their number. */
 static thaw_status suit_data(text *t, init_choice *c, const thaw_tree *tree,
@@ -260,6 +276,7 @@ static thaw_status suit_data(text *t, init_choice *c, const thaw_tree *tree,
     THAW_TRY(parse(&second, t));
     THAW_TRY(job_open(&j, second, &no_options, NULL, JOB_DATA | JOB_EXEC));
     c->recipe = second;
+    THAW_TRY(check_classes(c, j->train));
     c->train = j->train;
     c->valid = j->valid;
     THAW_TRY(choose_batch(c, j));

@@ -15,9 +15,13 @@
 void recipe_look_at_model(recipe_reader *rd)
 {
     const char *const folder = rd->recipe->model_path;
+    thaw_status status = THAW_OK;
 
-    if (folder && os_kind_of(folder) == OS_FOLDER &&
-        preprocess_read(&rd->preprocess, folder) != THAW_OK)
+    if (folder && os_kind_of(folder) == OS_FOLDER)
+        status = preprocess_read(&rd->preprocess, folder);
+    if (status == THAW_E_NOMEM)
+        rd->no_memory = true;
+    else if (status != THAW_OK)
         recipe_bad_key(rd, NULL, "%s", thaw_error());
 }
 

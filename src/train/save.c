@@ -11,6 +11,7 @@
  */
 #include "train/train.h"
 
+#include <math.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -388,10 +389,14 @@ void save_poll(trainer *t)
 static void print_metadata(saver *s, const trainer *t)
 {
     text_done(&s->metadata);
-    text_addf(&s->metadata, "{\"format\":\"pt\",\"iteration\":\"%lld\",\"%s\":\"",
-              (long long)t->state.iteration, t->job->train->target ? "rmse" : "accuracy");
-    text_add_double(&s->metadata, t->state.best);
-    text_add(&s->metadata, "\"}");
+    text_addf(&s->metadata, "{\"format\":\"pt\",\"iteration\":\"%lld\"",
+              (long long)t->state.iteration);
+    if (isfinite(t->state.best)) { /* else nobody has judged them */
+        text_addf(&s->metadata, ",\"%s\":\"", t->job->train->target ? "rmse" : "accuracy");
+        text_add_double(&s->metadata, t->state.best);
+        text_add(&s->metadata, "\"");
+    }
+    text_add(&s->metadata, "}");
 }
 
 /* Training must not end because memory for a copy is short: that is a failed save like others. */

@@ -600,11 +600,13 @@ static void tell_run(trainer *t)
 
     for (int i = 0; i < t->job->params->n_trained; i++)
         event.total += (int64_t)t->job->params->item[i].elements;
-    text_addf(&words, "%s, %s; data: %s", t->job->model->config.arch,
-              t->job->recipe->model_path ? t->job->recipe->model_path : "random start",
-              t->job->train->description ? t->job->train->description : "the caller's");
+    text_addf(&words, "network: %s, %s%s\n", t->job->model->config.arch,
+              t->job->recipe->model_path ? "from " : "random start",
+              t->job->recipe->model_path ? t->job->recipe->model_path : "");
     if (t->job->load_note && t->job->load_note[0])
-        text_addf(&words, "; %s", t->job->load_note);
+        text_addf(&words, "%s\n", t->job->load_note);
+    text_addf(&words, "data: %s",
+              t->job->train->description ? t->job->train->description : "the caller's");
     event.text = words.data;
     trainer_tell(t, &event);
     text_done(&words);
@@ -635,10 +637,32 @@ static thaw_status evaluate_start(trainer *t)
 
 static thaw_status finish(trainer *t)
 {
+    if (!t->job->valid)
+        save_best(t); /* nobody has judged: the last weights are all there is to take along */
     THAW_CHECK(save_last(t));
     if (!job_split(t->job, "test"))
         return THAW_OK;
     return evaluate_split(t, "test");
+}
+
+/* Where the result lies. */
+static void tell_finished(trainer *t)
+{
+    const run_state *const s = &t->state;
+    text words = TEXT_INIT;
+
+    text_add(&words, "finished");
+    if (t->options->run && isnan(s->best))
+        text_addf(&words, "; the weights are in '%s/best'", t->options->run);
+    else if (t->options->run && t->job->train->target)
+        text_addf(&words, "; the best weights, with an RMSE of %.4g in step %lld, are in '%s/best'",
+                  s->best, (long long)s->best_iteration, t->options->run);
+    else if (t->options->run)
+        text_addf(&words,
+                  "; the best weights, with an accuracy of %.2f%% in step %lld, are in '%s/best'",
+                  100 * s->best, (long long)s->best_iteration, t->options->run);
+    tell_text(t, THAW_EVENT_END, words.failed ? "finished" : words.data);
+    text_done(&words);
 }
 
 thaw_status trainer_run(trainer *t)
@@ -671,7 +695,7 @@ thaw_status trainer_run(trainer *t)
         THAW_TRY(one_step(t));
     }
     THAW_TRY(finish(t));
-    tell_text(t, THAW_EVENT_END, "finished");
+    tell_finished(t);
 done:
     return status;
 }

@@ -29,7 +29,7 @@ typedef struct loading {
     text problems; /* each makes loading fail */
     int n_problems;
     text note; /* for people */
-    bool new_head;
+    bool new_head, head_noted;
 } loading;
 
 static void note_problem(loading *x)
@@ -37,10 +37,10 @@ static void note_problem(loading *x)
     text_add(&x->problems, x->n_problems++ > 0 ? "\n" : "");
 }
 
-/* Start one more remark of the note. */
+/* Start one more remark of the note, each on its line. */
 static void begin_note(loading *x)
 {
-    text_add(&x->note, x->note.length ? "; " : "");
+    text_add(&x->note, x->note.length ? "\n" : "");
 }
 
 static void missing_name(loading *x, int i)
@@ -52,6 +52,17 @@ static void missing_name(loading *x, int i)
     match_add_near(&x->problems, x->match, i);
 }
 
+/* Once for weights and biases of a head for other classes. */
+static void note_head(loading *x, const bundle_entry *e, const char *have, const char *want)
+{
+    if (x->head_noted)
+        return;
+    x->head_noted = true;
+    begin_note(x);
+    text_addf(&x->note, "the head starts anew: '%s' is %s in the file, and %s here", e->name, have,
+              want);
+}
+
 static void wrong_shape(loading *x, const model_tensor *t, const bundle_entry *e)
 {
     char have[128], want[128];
@@ -59,9 +70,7 @@ static void wrong_shape(loading *x, const model_tensor *t, const bundle_entry *e
     shape_format(have, &e->shape);
     shape_format(want, &t->shape);
     if (t->head) {
-        begin_note(x);
-        text_addf(&x->note, "'%s' is %s in the file and %s here: it starts anew", e->name, have,
-                  want);
+        note_head(x, e, have, want);
         return;
     }
     note_problem(x);

@@ -34,9 +34,12 @@ expect 0 "three phases: the head, the upper half, then everything" "$thaw" init 
 cp out recipe.toml
 has recipe.toml "8 images to learn from, 2 to check with, in 2 classes: cat 5, dog 5"
 has recipe.toml "each of them is 50 points of the accuracy"
-has recipe.toml "batch = 2 "
+has recipe.toml "batch = 4 "
 has recipe.toml "image_size = 24 "
 expect 0 "finished" "$thaw" train recipe.toml --run run
+has out "the best weights, with an accuracy of "
+has out "are in 'run/best'"
+has out "next: thaw report run; thaw eval run; thaw predict run/best FILE..."
 for phase in head "upper half" all; do
     grep -q "^$phase  " out || fail "the table at the end has no phase '$phase'"
 done
@@ -70,7 +73,21 @@ expect 0 "finished" "$thaw" train recipe.toml --run numbers --quiet
 expect 0 "random weights" "$thaw" init resnet18 "$fashion"
 has out "mean = 0.286"
 
+# Nothing to check with: the last weights are what is left.
+sed '/valid_fraction/d' recipe.toml >unjudged.toml
+expect 0 "finished; the weights are in 'unjudged/best'" "$thaw" train unjudged.toml --run unjudged
+[ -e unjudged/best/model.safetensors ] || fail "no weights were left"
+expect 0 "" "$thaw" show unjudged/best
+
 # What people get wrong.
+mkdir -p one/cat broken
+cp pictures/cat/* one/cat
+expect 65 "has one class alone, 'cat'" "$thaw" init network one
+cp -r pictures/* broken
+head -c 300 "$from/colour.jpg" >broken/dog/damaged.jpg
+expect 0 "5" "$thaw" init network broken
+cp out recipe.toml
+expect 65 'remove it, or set data.broken = "skip"' "$thaw" train recipe.toml --run broken-run
 expect 66 "'picture' is not there" "$thaw" init network picture
 expect 65 "has no folders in it, only pictures" "$thaw" init network pictures/cat
 expect 66 "did you mean 'resnet18'" "$thaw" init resnet19 pictures

@@ -10,7 +10,7 @@
 
 static inline const char *below(char path[512], const char *folder, const char *name)
 {
-    (void)snprintf(path, 512, "%s/%s", folder, name);
+    CHECK(snprintf(path, 512, "%s/%s", folder, name) < 512);
     return path;
 }
 

@@ -8,6 +8,8 @@
  */
 #include "small_runs.h"
 
+#include "data/picture_files.h"
+
 #include <limits.h>
 #include <sys/stat.h>
 
@@ -163,6 +165,30 @@ static thaw_status evaluate_it(const char *run)
     return status;
 }
 
+static thaw_status init(const char *run, const char *network, const char *data)
+{
+    char path[512];
+    const char *const paths[] = {small_path(path, here.folder, data)};
+    char *out = NULL;
+    const thaw_status status = thaw_init(&out, network, NULL, NULL, paths, 1);
+
+    (void)run;
+    thaw_text_free(out);
+    return status;
+}
+
+static thaw_status init_images(const char *run)
+{
+    return init(run, here.model, "train-images-idx3-ubyte");
+}
+
+static thaw_status init_pictures(const char *run)
+{
+    char path[512];
+
+    return init(run, small_path(path, here.folder, "coloured"), "pictures");
+}
+
 typedef struct request {
     const char *name;
     thaw_status (*ask)(const char *run);
@@ -180,6 +206,8 @@ static const request requests[] = {
     {"show", show, false, false},
     {"diff", differ, false, false},
     {"evaluate", evaluate_it, false, false},
+    {"init for images", init_images, false, false},
+    {"init for pictures", init_pictures, false, false},
 };
 
 /* ----------------------------------------------------------------------------------------------
@@ -283,6 +311,35 @@ static void make_shards(void)
                      strlen(index));
 }
 
+/* Ten pictures, and a network for them. */
+static void make_pictures(void)
+{
+    static const char config[] =
+        "{\"model_type\": \"mlp\", \"widths\": [192, 4, 2], \"image_size\": [8, 8],"
+        " \"num_channels\": 3, \"num_classes\": 2}";
+    static const char sizes[] = "{\"size\": {\"height\": 8, \"width\": 8}}";
+    static const float value[192 * 4];
+    const st_source source[] = {{"backbone.fc1.weight", DTYPE_F32, shape_2(4, 192), value},
+                                {"backbone.fc1.bias", DTYPE_F32, shape_1(4), value},
+                                {"head.weight", DTYPE_F32, shape_2(2, 4), value},
+                                {"head.bias", DTYPE_F32, shape_1(2), value}};
+    char folder[512], path[512], *header;
+    const size_t bytes = (4 * 192 + 4 + 2 * 4 + 2) * sizeof(float);
+    size_t n;
+
+    CHECK(mkdir(small_path(folder, here.folder, "pictures"), 0755) == 0);
+    put_ten(folder);
+    CHECK(mkdir(small_path(folder, here.folder, "coloured"), 0755) == 0);
+    check_write_file(small_path(path, folder, "config.json"), config, strlen(config));
+    check_write_file(small_path(path, folder, "preprocessor_config.json"), sizes, strlen(sizes));
+    CHECK_OK(st_header(&header, &n, "coloured", source, 4, NULL));
+    header = thaw__resize(header, n + bytes, 1);
+    CHECK(header != NULL);
+    memset(header + n, 0, bytes);
+    check_write_file(small_path(path, folder, "model.safetensors"), header, n + bytes);
+    thaw__free(header);
+}
+
 static int set_up(void **state)
 {
     char whole[512];
@@ -296,6 +353,7 @@ static int set_up(void **state)
     train_to(small_path(here.stopped, here.folder, "stopped"), STOPPED_AT);
     (void)small_path(here.model, here.stopped, "checkpoints/step-000002");
     make_shards();
+    make_pictures();
     return 0;
 }
 
