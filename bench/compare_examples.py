@@ -242,11 +242,11 @@ def write_page(o):
     page = ["# The examples on pictures, beside PyTorch\n",
             "Written by `bench/compare_examples.py`: EfficientNet-Lite0 with ImageNet weights on 96 × 96 pixels, by the recipes in\n"
             "`examples/pictures`, which both read. Accuracies in percent: the mean and the range over seeds "
-            f"{', '.join(map(str, count['phases']))}; from scratch over seeds {', '.join(map(str, count['scratch']))}\n"
-            "with as many epochs at the base rate.\n"]
+            f"{', '.join(map(str, count['phases']))};\n"
+            f"from scratch with as many epochs at the base rate, seeds {', '.join(map(str, count['scratch'])) or 'none'}.\n"]
     for example, name in EXAMPLES.items():
         page += [f"## {name.capitalize()}\n", accuracies(runs, example), verdict(runs, example)]
-    page += ["## Time\n", f"The whole of one run on {processor()}, {o.threads} threads, nothing else running: reading, training,\n"
+    page += ["## Time\n", f"The whole of one run on {processor()}, {o.threads} threads,\nnothing else running: reading, training, "
              "the evaluations that the recipe asks for, and with thaw the checkpoints.\n", times(runs)]
     if measured:
         page += ["## Pictures\n", pictures(measured[-1])]
