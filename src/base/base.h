@@ -284,6 +284,9 @@ thaw_status os_pread_all(int fd, void *buffer, size_t n, int64_t offset,
                          const char *name) THAW_MUST_USE;
 void os_close(int fd);
 
+/* All of an open file will be read soon, in no order: a hint, so that a disk need not seek. */
+void os_will_read(int fd);
+
 /* Write n bytes, going on after short writes and EINTR. `name` is for the message. */
 thaw_status os_write_all(int fd, const void *data, size_t n, const char *name) THAW_MUST_USE;
 
@@ -315,6 +318,10 @@ char *os_path(const char *dir, const char *name);
 /* Processors this process may use: the smaller of its affinity mask and its cgroup's quota, at
  * least 1. */
 int os_processors(void);
+
+/* From now on the calling thread leaves the processors to other threads first, where the system can
+ * do that for one thread alone. There is no way back. */
+void os_lower_priority(void);
 
 /*
  * Bytes of memory this process may still take before others have to give some up; 0 when the system

@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <time.h>
@@ -222,6 +223,20 @@ void os_close(int fd)
     if (fd >= 0)
         (void)os()->close(fd);
     errno = kept;
+}
+
+/* A tenth of a share where all processors are wanted, and all that nobody wants. Linux counts this
+ * by thread, against POSIX, which has only processes. */
+void os_lower_priority(void)
+{
+#ifdef __linux__
+    (void)setpriority(PRIO_PROCESS, 0, 10);
+#endif
+}
+
+void os_will_read(int fd)
+{
+    (void)posix_fadvise(fd, 0, 0, POSIX_FADV_WILLNEED);
 }
 
 thaw_status os_sync(int fd, const char *name)
