@@ -64,6 +64,7 @@ set(THAW_REST_SOURCES
     src/params/params.c
     src/ckpt/bundle.c
     src/ckpt/checkpoint.c
+    src/ckpt/digests.c
     src/ckpt/lock.c
     src/ckpt/manifest.c
     src/ckpt/mark.c
@@ -75,6 +76,7 @@ set(THAW_REST_SOURCES
     src/ckpt/safetensors_write.c
     src/ckpt/scan.c
     src/ckpt/sha256.c
+    src/ckpt/sha256_lanes.c
     src/ckpt/st_index.c
     src/ckpt/verify.c
     src/ckpt/zip.c
@@ -286,6 +288,7 @@ set(THAW_UNIT_TESTS
     ckpt/test_safetensors_write
     ckpt/test_scan
     ckpt/test_sha256
+    ckpt/test_sha256_lanes
     ckpt/test_st_index
     ckpt/test_verify
     ckpt/test_zip

@@ -1,10 +1,10 @@
 /*
  * checkpoint - committing a checkpoint so that it is there in full or not at all.
  *
- * All files are written into a folder of a random name, each on disk and hashed on the way; the
- * manifest comes last; then the folder's own names are put on disk; then one rename that must not
- * replace gives it the name by which it counts, and that name is put on disk. Until the rename
- * nothing looks at the folder. Nothing here knows what the files mean.
+ * All that will be written is hashed; all files are written into a folder of a random name, each on
+ * disk; the manifest comes last; then the folder's own names are put on disk; then one rename that
+ * must not replace gives it the name by which it counts, and that name is put on disk. Until the
+ * rename nothing looks at the folder. Nothing here knows what the files mean.
  */
 #include "ckpt/ckpt.h"
 
@@ -13,10 +13,19 @@
 #include <stdio.h>
 #include <string.h>
 
-#define NEW_FILE     (O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW)
-#define FOLDER_FLAGS (O_RDONLY | O_DIRECTORY | O_NOFOLLOW)
-#define PIECE_BYTES  ((size_t)1 << 20)
-#define ROOM_TO_KEEP ((size_t)1 << 20) /* for folders, the manifest and rounding up to blocks */
+#define NEW_FILE       (O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW)
+#define FOLDER_FLAGS   (O_RDONLY | O_DIRECTORY | O_NOFOLLOW)
+#define PIECE_BYTES    ((size_t)1 << 20)
+#define TENSORS_SUFFIX ".safetensors"
+#define ROOM_TO_KEEP   ((size_t)1 << 20) /* for folders, the manifest and rounding up to blocks */
+
+/* What the manifest will say of a file, and the header of a file of tensors. */
+typedef struct draft {
+    manifest_file row;
+    char *header;
+    size_t header_size;
+    int first; /* of its digests */
+} draft;
 
 typedef struct commit {
     const char *folder; /* where it will lie */
@@ -27,159 +36,201 @@ typedef struct commit {
     int fd; /* of the temporary folder */
     bool made;
     const ckpt_file *file;
+    draft *draft; /* of each file */
+    digests digests;
     int n, n_made; /* files, and those that may exist in the temporary folder */
     bool manifest_made;
     text manifest;
 } commit;
 
-/* A file being written. */
-typedef struct output {
-    int fd;
-    const char *name;
-    sha256 *whole;
-    mark mark;
-    uint64_t size;
-} output;
+/* ----------------------------------------------------------------------------------------------
+ * digests of the three kinds of file */
 
-static thaw_status put(output *o, const void *data, size_t n)
+static thaw_status make_rows(draft *d, int n)
 {
-    THAW_CHECK(os_write_all(o->fd, data, n, o->name));
-    sha256_add(o->whole, data, n);
-    mark_add(&o->mark, data, n);
-    o->size += n;
+    d->row.by_tensor = true;
+    d->row.tensor = thaw__new((size_t)n, sizeof *d->row.tensor);
+    if (!d->row.tensor)
+        return thaw_fail(THAW_E_NOMEM, "out of memory for the digests of '%s'", d->row.name);
+    d->row.n_tensors = n;
     return THAW_OK;
+}
+
+static thaw_status ask_bytes(commit *c, draft *d, const ckpt_file *f)
+{
+    d->row.size = f->size;
+    return digests_ask(&c->digests, f->bytes, f->size);
+}
+
+static thaw_status ask_tensors(commit *c, draft *d, const ckpt_file *f)
+{
+    THAW_CHECK(
+        st_header(&d->header, &d->header_size, f->name, f->tensor, f->n_tensors, f->metadata_json));
+    THAW_CHECK(make_rows(d, f->n_tensors));
+    d->row.size = d->header_size;
+    THAW_CHECK(digests_ask(&c->digests, d->header, d->header_size));
+    for (int i = 0; i < f->n_tensors; i++) {
+        size_t bytes = 0;
+
+        THAW_CHECK(shape_bytes(&bytes, &f->tensor[i].shape, f->tensor[i].dtype));
+        THAW_CHECK(digests_ask(&c->digests, f->tensor[i].data, bytes));
+        d->row.tensor[i].name = f->tensor[i].name;
+        d->row.size += bytes;
+    }
+    return THAW_OK;
+}
+
+/* As tensors where it can be read as such. */
+static thaw_status ask_file(digests *d, const ckpt_file *f)
+{
+    const size_t n = strlen(f->name), suffix = strlen(TENSORS_SUFFIX);
+
+    if (n > suffix && strcmp(f->name + n - suffix, TENSORS_SUFFIX) == 0) {
+        const thaw_status status = digests_ask_file(d, f->link, true);
+
+        if (status == THAW_OK || status == THAW_E_NOMEM || status == THAW_E_IO)
+            return status;
+    }
+    return digests_ask_file(d, f->link, false);
+}
+
+/* A file taken over is read where it comes from. */
+static thaw_status ask_linked(commit *c, draft *d, const ckpt_file *f)
+{
+    const digest_file *from;
+    const st_entry *last;
+
+    THAW_CHECK(ask_file(&c->digests, f));
+    from = &c->digests.file[c->digests.n_files - 1];
+    d->first = from->first;
+    d->row.size = (uint64_t)from->size;
+    if (!from->st)
+        return THAW_OK;
+    last = from->st->n > 0 ? &from->st->entry[from->st->n - 1] : NULL;
+    d->row.size = last ? last->begin + last->bytes : from->st->header_bytes;
+    THAW_CHECK(make_rows(d, from->st->n));
+    for (int i = 0; i < from->st->n; i++)
+        d->row.tensor[i].name = from->st->entry[i].name;
+    return THAW_OK;
+}
+
+/* All of them at once, so that they can be computed side by side. */
+static thaw_status digest_files(commit *c)
+{
+    c->draft = thaw__new((size_t)c->n, sizeof *c->draft);
+    if (!c->draft)
+        return thaw_fail(THAW_E_NOMEM, "out of memory saving '%s'", c->name);
+    for (int i = 0; i < c->n; i++) {
+        const ckpt_file *f = &c->file[i];
+        draft *d = &c->draft[i];
+
+        d->row.name = f->name;
+        d->first = c->digests.n;
+        THAW_CHECK((f->link ? ask_linked : f->tensor ? ask_tensors : ask_bytes)(c, d, f));
+    }
+    THAW_CHECK(digests_compute(&c->digests));
+    for (int i = 0; i < c->n; i++) {
+        manifest_file *row = &c->draft[i].row;
+        const sha256_message *m = &c->digests.message[c->draft[i].first];
+
+        memcpy(row->sha256, m[0].hex, sizeof row->sha256);
+        for (int t = 0; t < row->n_tensors; t++)
+            memcpy(row->tensor[t].digest, m[1 + t].hex, sizeof m->hex);
+    }
+    return THAW_OK;
+}
+
+static void drop_drafts(commit *c)
+{
+    for (int i = 0; c->draft && i < c->n; i++) {
+        thaw__free(c->draft[i].header);
+        thaw__free(c->draft[i].row.tensor);
+    }
+    thaw__free(c->draft);
+    digests_done(&c->digests);
 }
 
 /* ----------------------------------------------------------------------------------------------
- * the three kinds of file */
+ * writing them */
 
-static thaw_status put_bytes(output *o, manifest_file *row, const ckpt_file *f)
+static thaw_status put_bytes(int fd, const draft *d, const ckpt_file *f)
 {
-    (void)row;
-    return put(o, f->bytes, f->size);
+    (void)d;
+    return os_write_all(fd, f->bytes, f->size, f->name);
 }
 
-static thaw_status put_tensor(output *o, manifest_tensor *row, const st_source *s)
+static thaw_status put_tensors(int fd, const draft *d, const ckpt_file *f)
 {
-    mark m = mark_begin();
-    size_t bytes = 0;
+    THAW_CHECK(os_write_all(fd, d->header, d->header_size, f->name));
+    for (int i = 0; i < f->n_tensors; i++) {
+        size_t bytes = 0;
 
-    THAW_CHECK(shape_bytes(&bytes, &s->shape, s->dtype));
-    THAW_CHECK(put(o, s->data, bytes));
-    mark_add(&m, s->data, bytes);
-    mark_end(row->mark, &m);
-    row->name = s->name;
+        THAW_CHECK(shape_bytes(&bytes, &f->tensor[i].shape, f->tensor[i].dtype));
+        THAW_CHECK(os_write_all(fd, f->tensor[i].data, bytes, f->name));
+    }
     return THAW_OK;
 }
 
-static thaw_status put_tensors(output *o, manifest_file *row, const ckpt_file *f)
-{
-    thaw_status status = THAW_OK;
-    char *header = NULL;
-    size_t size = 0;
-
-    THAW_TRY(st_header(&header, &size, f->name, f->tensor, f->n_tensors, f->metadata_json));
-    THAW_TRY(put(o, header, size));
-    row->tensor = thaw__new((size_t)f->n_tensors, sizeof *row->tensor);
-    if (!row->tensor) {
-        status = thaw_fail(THAW_E_NOMEM, "out of memory for the digests of '%s'", f->name);
-        goto done;
-    }
-    for (; row->n_tensors < f->n_tensors; row->n_tensors++)
-        THAW_TRY(put_tensor(o, &row->tensor[row->n_tensors], &f->tensor[row->n_tensors]));
-done:
-    thaw__free(header);
-    return status;
-}
-
-static thaw_status put_copy(output *o, manifest_file *row, const ckpt_file *f)
+static thaw_status put_copy(int fd, const draft *d, const ckpt_file *f)
 {
     thaw_status status = THAW_OK;
     char *buffer = thaw__alloc(PIECE_BYTES);
     int64_t size = 0, piece;
-    int fd = -1;
+    int from = -1;
 
-    (void)row;
+    (void)d;
     if (!buffer)
         return thaw_fail(THAW_E_NOMEM, "out of memory copying '%s'", f->link);
-    THAW_TRY(os_open_file(&fd, &size, f->link));
+    THAW_TRY(os_open_file(&from, &size, f->link));
     for (int64_t at = 0; at < size; at += piece) {
         piece = THAW_MIN(size - at, (int64_t)PIECE_BYTES);
-        THAW_TRY(os_pread_all(fd, buffer, (size_t)piece, at, f->link));
-        THAW_TRY(put(o, buffer, (size_t)piece));
+        THAW_TRY(os_pread_all(from, buffer, (size_t)piece, at, f->link));
+        THAW_TRY(os_write_all(fd, buffer, (size_t)piece, f->name));
     }
 done:
-    os_close(fd);
+    os_close(from);
     thaw__free(buffer);
     return status;
 }
 
 /* Write one new file, on disk when the call returns. */
-static thaw_status write_file(commit *c, manifest_file *row, const ckpt_file *f,
-                              thaw_status (*content)(output *, manifest_file *, const ckpt_file *))
+static thaw_status write_file(commit *c, const draft *d, const ckpt_file *f,
+                              thaw_status (*content)(int, const draft *, const ckpt_file *))
 {
     thaw_status status = THAW_OK;
-    output o = {.fd = -1, .name = f->name, .mark = mark_begin()};
+    const int fd = os_open_at(c->fd, f->name, NEW_FILE, 0644);
 
-    THAW_CHECK(sha256_begin(&o.whole));
-    o.fd = os_open_at(c->fd, f->name, NEW_FILE, 0644);
-    if (o.fd < 0) {
-        status = os_fail(THAW_E_IO, "create", f->name);
-        goto done;
-    }
-    THAW_TRY(content(&o, row, f));
-    THAW_TRY(os_sync(o.fd, f->name));
-    mark_end(row->mark, &o.mark);
-    row->size = o.size;
+    if (fd < 0)
+        return os_fail(THAW_E_IO, "create", f->name);
+    THAW_TRY(content(fd, d, f));
+    THAW_TRY(os_sync(fd, f->name));
 done:
-    sha256_end(status == THAW_OK ? row->sha256 : NULL, o.whole);
-    if (o.fd >= 0 && os()->close(o.fd) != 0 && errno != EINTR && status == THAW_OK)
+    if (os()->close(fd) != 0 && errno != EINTR && status == THAW_OK)
         status = os_fail(THAW_E_IO, "close", f->name);
     return status;
 }
 
-/* Digests of a file taken over, read from where it came from. */
-static thaw_status digest_linked(manifest_file *row, const ckpt_file *f)
+static thaw_status add_file(commit *c, int i)
 {
-    thaw_status status = THAW_OK;
-    int64_t size = 0;
-    int fd = -1;
-
-    THAW_CHECK(os_open_file(&fd, &size, f->link));
-    THAW_TRY(ckpt_digest_range(row->sha256, row->mark, fd, 0, (size_t)size, f->link));
-    row->size = (uint64_t)size;
-done:
-    os_close(fd);
-    return status;
-}
-
-static thaw_status add_file(commit *c, const ckpt_file *f)
-{
-    thaw_status status = THAW_OK;
-    manifest_file row = {.name = f->name};
-    const bool first = c->n_made == 0;
+    const ckpt_file *f = &c->file[i];
+    const draft *d = &c->draft[i];
 
     c->n_made++;
-    if (f->link && os()->link(AT_FDCWD, f->link, c->fd, f->name) == 0)
-        THAW_TRY(digest_linked(&row, f));
-    else
-        THAW_TRY(write_file(c, &row, f, f->link ? put_copy : f->tensor ? put_tensors : put_bytes));
-    manifest_add(&c->manifest, &row, first);
-done:
-    thaw__free(row.tensor);
-    return status;
+    if (!f->link || os()->link(AT_FDCWD, f->link, c->fd, f->name) != 0)
+        THAW_CHECK(write_file(c, d, f, f->link ? put_copy : f->tensor ? put_tensors : put_bytes));
+    manifest_add(&c->manifest, &d->row, i == 0);
+    return THAW_OK;
 }
 
 static thaw_status add_manifest(commit *c)
 {
-    manifest_file row = {0};
     ckpt_file f = {.name = MANIFEST_NAME};
 
     THAW_CHECK(manifest_end(&c->manifest));
     f.bytes = c->manifest.data;
     f.size = c->manifest.length;
     c->manifest_made = true;
-    return write_file(c, &row, &f, put_bytes);
+    return write_file(c, NULL, &f, put_bytes);
 }
 
 /* ----------------------------------------------------------------------------------------------
@@ -246,13 +297,18 @@ static thaw_status check_absent(const commit *c)
     char aside[CKPT_NAME + OS_RANDOM_NAME], random[OS_RANDOM_NAME];
     char *path = os_path(c->folder, c->name);
     const os_kind kind = path ? os_kind_of(path) : OS_OTHER;
+    thaw_status status = THAW_OK;
 
     thaw__free(path);
     if (!path)
         return thaw_fail(THAW_E_NOMEM, "out of memory saving '%s'", c->name);
     if (kind == OS_ABSENT)
         return THAW_OK;
-    if (kind == OS_FOLDER && ckpt_verify_id(c->folder, c->id, CKPT_DIGESTS) == THAW_E_CORRUPT) {
+    if (kind == OS_FOLDER)
+        status = ckpt_verify_id(c->folder, c->id, CKPT_DIGESTS);
+    if (status == THAW_E_IO || status == THAW_E_NOMEM)
+        return thaw_fail_context(status, "checkpoint '%s' exists already", c->name);
+    if (status == THAW_E_CORRUPT) {
         os_random_name(random);
         (void)snprintf(aside, sizeof aside, "%s.bad-%s", c->name, strchr(random, '-') + 1);
         if (os()->rename_new(c->folder_fd, c->name, c->folder_fd, aside) == 0)
@@ -341,10 +397,11 @@ thaw_status ckpt_commit(const char *folder, int64_t step, int edit, const ckpt_f
     c.id = (ckpt_id){.step = step, .edit = edit};
     ckpt_name_of(c.name, c.id);
     THAW_TRY(prepare(&c));
+    THAW_TRY(digest_files(&c));
 
     manifest_begin(&c.manifest, c.id);
     for (int i = 0; i < n; i++)
-        THAW_TRY(add_file(&c, &file[i]));
+        THAW_TRY(add_file(&c, i));
     THAW_TRY(add_manifest(&c));
     THAW_TRY(os_sync(c.fd, c.temporary));
     THAW_TRY(give_name(&c));
@@ -352,6 +409,7 @@ thaw_status ckpt_commit(const char *folder, int64_t step, int edit, const ckpt_f
 done:
     if (c.made)
         remove_temporary(&c);
+    drop_drafts(&c);
     text_done(&c.manifest);
     os_close(c.fd);
     os_close(c.folder_fd);

@@ -31,6 +31,7 @@ typedef struct st_file {
     st_entry *entry; /* in the order of the data */
     int n;
     int *by_name;        /* numbers of the entries, sorted by name */
+    size_t header_bytes; /* before the data */
     char *metadata;      /* JSON object text of "__metadata__", or NULL */
     thaw_region *region; /* of all of the above */
 } st_file;
@@ -158,8 +159,8 @@ typedef struct ckpt_file {
  * else it is absent, and the other checkpoints are as they were. "latest" in the folder is a hint
  * for people and may be missing.
  *
- * Errors: THAW_E_CREATE when that checkpoint exists already (one that fails verification is moved
- * aside as step-NNNNNN.bad-… instead); THAW_E_IO, also when the disk has too little room; the
+ * Errors: THAW_E_CREATE when that checkpoint exists already (one that is damaged is moved aside as
+ * step-NNNNNN.bad-… instead); THAW_E_IO, also when the disk has too little room; the
  * errors of st_header. One writer at a time: hold ckpt_lock.
  */
 thaw_status ckpt_commit(const char *folder, int64_t step, int edit, const ckpt_file *file,
@@ -188,15 +189,16 @@ thaw_status ckpt_digest(char out[65], const char *path) THAW_MUST_USE;
 
 /*
  * The newest checkpoint that verifies. `skipped` (may be NULL) gets a line for each newer one that
- * did not, with the reason. THAW_E_MISSING when there is none.
+ * did not, with the reason. Errors: THAW_E_MISSING when there is none; THAW_E_IO when a newer one
+ * cannot be read now, since what a disk or its server fails to give once may be unharmed.
  */
 thaw_status ckpt_newest(ckpt_id *out, text *skipped, const char *folder) THAW_MUST_USE;
 
 /*
  * Delete what is older than the `keep` (1 or more) newest good checkpoints and not in `protect`,
  * and leftovers of unfinished commits. Nothing is deleted unless every byte of the
- * newest good one is right by its marks; the other kept ones are only looked at. Failures to delete
- * are not errors. For the holder of the lock, and not while a commit is going on.
+ * newest good one has been read back and is right; the other kept ones are only looked at. Failures
+ * to delete are not errors. For the holder of the lock, and not while a commit is going on.
  */
 void ckpt_retain(const char *folder, int keep, const ckpt_id *protect, int n_protect);
 
@@ -216,6 +218,25 @@ typedef struct sha256 sha256;
 thaw_status sha256_begin(sha256 **out) THAW_MUST_USE;
 void sha256_add(sha256 *h, const void *data, size_t n);
 void sha256_end(char out[65], sha256 *h); /* out may be NULL; so may h */
+
+/* Something to be digested: n bytes in memory, or n bytes of an open file from byte `begin`. */
+typedef struct sha256_message {
+    const void *data; /* NULL: in the file */
+    int fd;
+    size_t begin, n;
+    const char *name; /* of the file: for messages of errors */
+    char hex[65];     /* the digest */
+} sha256_message;
+
+/*
+ * The digests of n messages, which share the processor: many at once take as long as a few. Each
+ * byte of a file is read once. `lanes`: how many at once, as sha256_lanes says; for tests 16, 8 or
+ * 1, and 1 is taken where a machine cannot do so many.
+ *
+ * Errors: THAW_E_IO, THAW_E_NOMEM; digests are then undefined.
+ */
+thaw_status sha256_all(sha256_message *m, int n, int lanes) THAW_MUST_USE;
+int sha256_lanes(void); /* the fastest here */
 
 /*
  * Mark: a checksum of 64 bits, as fast as memory, in 16 hexadecimal digits. Any changed bit changes
@@ -362,18 +383,21 @@ thaw_status pth_read(void *dst, dtype to, const pth_file *f, const pth_tensor *t
 
 typedef struct manifest_tensor {
     const char *name;
-    char mark[17];
+    char digest[65]; /* SHA-256; in format 1 a mark */
 } manifest_tensor;
 
 typedef struct manifest_file {
     const char *name;
     uint64_t size;
-    char sha256[65], mark[17];
-    manifest_tensor *tensor; /* of a safetensors file */
+    bool by_tensor;          /* the digest is of a safetensors file's header, and each tensor's
+                                own covers the rest; never so in format 1 */
+    char sha256[65];         /* else: of the whole file */
+    manifest_tensor *tensor; /* of a safetensors file, in the order of the data */
     int n_tensors;
 } manifest_file;
 
 typedef struct manifest {
+    int format; /* 1 or 2 */
     ckpt_id id;
     manifest_file *file;
     int n;
@@ -381,7 +405,7 @@ typedef struct manifest {
     char digest[65]; /* of the manifest itself */
 } manifest;
 
-/* Text of a manifest, built row by row: begin, rows, end. */
+/* Text of a manifest of the newest format, built row by row: begin, rows, end. */
 void manifest_begin(text *t, ckpt_id id);
 void manifest_add(text *t, const manifest_file *f, bool first);
 thaw_status manifest_end(text *t) THAW_MUST_USE;
@@ -402,13 +426,36 @@ bool ckpt_id_of(ckpt_id *out, const char *name);
 thaw_status ckpt_read_range(void *dst, dtype to, int fd, size_t begin, size_t n, dtype from,
                             const char *name) THAW_MUST_USE;
 
-/* Digest and mark of n bytes of an open file, read piece by piece; either may be NULL. */
-thaw_status ckpt_digest_range(char sha[65], char mark_out[17], int fd, size_t begin, size_t n,
-                              const char *name) THAW_MUST_USE;
+/*
+ * Digests of files, and of bytes in memory, asked for one by one and computed together: asking adds
+ * one message, or for a file of tensors one for its header and one for each tensor in the order of
+ * the data. Begin with zeros; digests_done closes the files.
+ */
+typedef struct digest_file {
+    char *path;
+    int fd;       /* -1 for a file of tensors */
+    int64_t size; /* of a file that is not */
+    st_file *st;  /* of a file of tensors */
+    int first;    /* the first of its messages */
+} digest_file;
 
-/* How much of a checkpoint is looked at: the manifest and the sizes of the files; also every byte,
- * by marks; or every byte, by SHA-256. */
-typedef enum ckpt_care { CKPT_SIZES, CKPT_MARKS, CKPT_DIGESTS } ckpt_care;
+typedef struct digests {
+    sha256_message *message;
+    int n;
+    digest_file *file; /* in the order they were asked for */
+    int n_files;
+    size_t message_capacity, file_capacity;
+} digests;
+
+thaw_status digests_ask(digests *d, const void *data, size_t n) THAW_MUST_USE; /* borrowed */
+/* Errors: those of st_open, when by_tensor, and of os_open_file. */
+thaw_status digests_ask_file(digests *d, const char *path, bool by_tensor) THAW_MUST_USE;
+thaw_status digests_compute(digests *d) THAW_MUST_USE;
+void digests_done(digests *d);
+
+/* How much of a checkpoint is looked at: the manifest and the sizes of the files; also every byte.
+ */
+typedef enum ckpt_care { CKPT_SIZES, CKPT_DIGESTS } ckpt_care;
 
 /* ckpt_verify of folder/<name of id>, and that it is the checkpoint it is called. */
 thaw_status ckpt_verify_id(const char *folder, ckpt_id id, ckpt_care care) THAW_MUST_USE;

@@ -1,16 +1,17 @@
 /*
- * manifest - what a checkpoint claims to hold: each file's size, SHA-256 and mark, each tensor's
- * mark.
+ * manifest - what a checkpoint claims to hold: each file's size and SHA-256; of a safetensors file
+ * the SHA-256 of its header and of each tensor, which together cover it.
  *
  * The text ends with the digest of all that stands before it, so that no flipped bit of the
  * manifest itself goes unnoticed. It is JSON for people and other programs; we read back only what
- * we can have written.
+ * we can have written, now or in format 1, where a file of tensors had one SHA-256 and each tensor
+ * a mark.
  */
 #include "ckpt/ckpt.h"
 
 #include <string.h>
 
-#define FORMAT       1
+#define FORMAT       2
 #define MOST_FILES   1000
 #define MOST_DIGESTS 100000
 #define LONGEST_NAME 512
@@ -32,14 +33,16 @@ void manifest_add(text *t, const manifest_file *f, bool first)
 {
     text_add(t, first ? "\n" : ",\n");
     text_add_json_string(t, f->name);
-    text_addf(t, ":{\"size\":%llu,\"sha256\":\"%s\",\"mark\":\"%s\",\"tensors\":{",
-              (unsigned long long)f->size, f->sha256, f->mark);
+    text_addf(t, ":{\"size\":%llu,\"%s\":\"%s\"", (unsigned long long)f->size,
+              f->by_tensor ? "header" : "sha256", f->sha256);
+    if (f->by_tensor)
+        text_add(t, ",\"tensors\":{");
     for (int i = 0; i < f->n_tensors; i++) {
         text_add(t, i ? ",\n" : "\n");
         text_add_json_string(t, f->tensor[i].name);
-        text_addf(t, ":\"%s\"", f->tensor[i].mark);
+        text_addf(t, ":\"%s\"", f->tensor[i].digest);
     }
-    text_add(t, "}}");
+    text_add(t, f->by_tensor ? "}}" : "}");
 }
 
 thaw_status manifest_end(text *t)
@@ -131,7 +134,7 @@ static thaw_status scan_tensors(reader *r, manifest_file *f)
         }
         THAW_TRY(thaw__reserve(&tensor, &capacity, (size_t)n + 1, sizeof *tensor));
         THAW_TRY(scan_name(&tensor[n].name, r));
-        THAW_TRY(scan_digits(tensor[n].mark, 16, r));
+        THAW_TRY(scan_digits(tensor[n].digest, r->m->format == 1 ? 16 : 64, r));
         n++;
     }
     f->tensor = region_alloc(r->m->region, (size_t)n, sizeof *tensor);
@@ -145,6 +148,39 @@ static thaw_status scan_tensors(reader *r, manifest_file *f)
 done:
     thaw__free(tensor);
     return status;
+}
+
+/* After the size: the digest of a file, or of a header and then of each tensor. */
+static thaw_status scan_digests(reader *r, manifest_file *f)
+{
+    char key[16];
+    bool more;
+
+    THAW_CHECK(scan_more(&more, &r->scan, '}'));
+    if (!more)
+        return thaw_fail(THAW_E_DATA, "'sha256' is missing");
+    THAW_CHECK(scan_key(key, sizeof key, &r->scan));
+    f->by_tensor = strcmp(key, "header") == 0;
+    if (!f->by_tensor && strcmp(key, "sha256") != 0)
+        return thaw_fail(THAW_E_DATA, "'%s' where 'sha256' should come", key);
+    THAW_CHECK(scan_digits(f->sha256, 64, r));
+    if (!f->by_tensor)
+        return THAW_OK;
+    THAW_CHECK(next_member(r, "tensors"));
+    return scan_tensors(r, f);
+}
+
+/* The same in format 1: always all of them, and the mark of the file, which we need no more. */
+static thaw_status scan_digests_1(reader *r, manifest_file *f)
+{
+    char mark[17];
+
+    THAW_CHECK(next_member(r, "sha256"));
+    THAW_CHECK(scan_digits(f->sha256, 64, r));
+    THAW_CHECK(next_member(r, "mark"));
+    THAW_CHECK(scan_digits(mark, 16, r));
+    THAW_CHECK(next_member(r, "tensors"));
+    return scan_tensors(r, f);
 }
 
 static thaw_status scan_file(reader *r)
@@ -163,12 +199,7 @@ static thaw_status scan_file(reader *r)
     THAW_CHECK(scan_open(&r->scan, '{'));
     THAW_CHECK(next_member(r, "size"));
     THAW_CHECK(scan_integer(&f.size, &r->scan));
-    THAW_CHECK(next_member(r, "sha256"));
-    THAW_CHECK(scan_digits(f.sha256, 64, r));
-    THAW_CHECK(next_member(r, "mark"));
-    THAW_CHECK(scan_digits(f.mark, 16, r));
-    THAW_CHECK(next_member(r, "tensors"));
-    THAW_CHECK(scan_tensors(r, &f));
+    THAW_CHECK(m->format == 1 ? scan_digests_1(r, &f) : scan_digests(r, &f));
     THAW_CHECK(end_of_members(r));
     THAW_CHECK(thaw__reserve(&m->file, &r->file_capacity, (size_t)m->n + 1, sizeof f));
     m->file[m->n++] = f;
@@ -186,8 +217,9 @@ static thaw_status scan_manifest(reader *r)
     if (format > FORMAT)
         return thaw_fail(THAW_E_SUPPORT, "format %llu is newer than this program, which knows %d",
                          (unsigned long long)format, FORMAT);
-    if (format != FORMAT)
+    if (format < 1)
         return thaw_fail(THAW_E_DATA, "there is no format %llu", (unsigned long long)format);
+    r->m->format = (int)format;
     THAW_CHECK(next_member(r, "step"));
     THAW_CHECK(scan_integer(&step, &r->scan));
     THAW_CHECK(next_member(r, "edit"));

@@ -74,7 +74,7 @@ static int count_to_keep(const char *folder, const ckpt_id *id, int n, int keep)
     int good = 0;
 
     for (int i = 0; i < n; i++) {
-        if (ckpt_verify_id(folder, id[i], good == 0 ? CKPT_MARKS : CKPT_SIZES) == THAW_OK)
+        if (ckpt_verify_id(folder, id[i], good == 0 ? CKPT_DIGESTS : CKPT_SIZES) == THAW_OK)
             good++;
         if (good >= THAW_MAX(keep, 1))
             return i + 1;

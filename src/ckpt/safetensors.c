@@ -368,7 +368,7 @@ static thaw_status read_header(st_file *f, int64_t size)
     }
     THAW_TRY(os_pread_all(f->fd, header, n, 8, "header"));
     r.scan = scan_of("header", header, n);
-    r.data_begin = n + 8;
+    r.data_begin = f->header_bytes = n + 8;
     r.data_bytes = (size_t)size - r.data_begin;
     THAW_TRY(scan_header(&r));
     if (f->n > 0)

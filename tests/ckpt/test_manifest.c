@@ -4,13 +4,22 @@
 #include "saving.h"
 
 #define MARK  "0123456789abcdef"
+#define ONES  "1111111111111111111111111111111111111111111111111111111111111111"
 #define ZEROS "0000000000000000000000000000000000000000000000000000000000000000"
 
 static void test_round_trip(void **state)
 {
-    manifest_tensor tensors[] = {{"a\"b", MARK}, {"c", MARK}};
-    const manifest_file files[] = {{"m.safetensors", 123, ZEROS, MARK, tensors, 2},
-                                   {"x.json", 0, ZEROS, MARK, NULL, 0}};
+    manifest_tensor tensors[] = {{"a\"b", ZEROS}, {"c", ONES}};
+    const manifest_file files[] = {
+        {.name = "m.safetensors",
+         .size = 123,
+         .by_tensor = true,
+         .sha256 = ONES,
+         .tensor = tensors,
+         .n_tensors = 2},
+        {.name = "none.safetensors", .by_tensor = true, .sha256 = ZEROS},
+        {.name = "x.json", .sha256 = ZEROS},
+    };
     char *folder = check_folder(), digest[65];
     manifest *m = NULL;
     text t = TEXT_INIT;
@@ -19,18 +28,26 @@ static void test_round_trip(void **state)
     manifest_begin(&t, (ckpt_id){12, 3});
     manifest_add(&t, &files[0], true);
     manifest_add(&t, &files[1], false);
+    manifest_add(&t, &files[2], false);
     CHECK_OK(manifest_end(&t));
     check_write_file(check_path(folder, MANIFEST_NAME), t.data, t.length);
     CHECK_OK(manifest_read(&m, folder));
     CHECK_INT(m->id.step, 12);
     CHECK_INT(m->id.edit, 3);
-    CHECK_INT(m->n, 2);
+    CHECK_INT(m->format, 2);
+    CHECK_INT(m->n, 3);
     CHECK_STR(m->file[0].name, "m.safetensors");
     CHECK_INT(m->file[0].size, 123);
+    CHECK(m->file[0].by_tensor && m->file[1].by_tensor && !m->file[2].by_tensor);
+    CHECK_STR(m->file[0].sha256, ONES);
     CHECK_INT(m->file[0].n_tensors, 2);
     CHECK_STR(m->file[0].tensor[0].name, "a\"b");
-    CHECK_STR(m->file[1].name, "x.json");
+    CHECK_STR(m->file[0].tensor[0].digest, ZEROS);
+    CHECK_STR(m->file[0].tensor[1].digest, ONES);
     CHECK_INT(m->file[1].n_tensors, 0);
+    CHECK_STR(m->file[2].name, "x.json");
+    CHECK_STR(m->file[2].sha256, ZEROS);
+    CHECK_INT(m->file[2].n_tensors, 0);
     sha256_hex(digest, t.data, t.length);
     CHECK_STR(m->digest, digest);
     manifest_destroy(m);
@@ -49,6 +66,8 @@ static void test_round_trip(void **state)
     check_folder_remove(folder);
 }
 
+#define SECOND "{\"format\":2,\"step\":1,\"edit\":0,\"files\":{"
+
 /* With a right digest at its end, as one who means harm would write it. */
 static const struct {
     const char *body;
@@ -58,7 +77,7 @@ static const struct {
     {"", THAW_E_CORRUPT, "manifest byte 0: '\"' where '{' should come"},
     {"{", THAW_E_CORRUPT, "'self' where 'format' should come"},
     {"{\"format\":0,", THAW_E_CORRUPT, "there is no format 0"},
-    {"{\"format\":2,", THAW_E_SUPPORT, "format 2 is newer than this program, which knows 1"},
+    {"{\"format\":3,", THAW_E_SUPPORT, "format 3 is newer than this program, which knows 2"},
     {"{\"format\":1,\"edit\":0,", THAW_E_CORRUPT, "'edit' where 'step' should come"},
     {"{\"format\":1,\"step\":-1,", THAW_E_CORRUPT, "'-' where a whole number"},
     {"{\"format\":1,\"step\":1,\"edit\":2147483648,", THAW_E_CORRUPT, "edit 2147483648 is out of"},
@@ -80,6 +99,21 @@ static const struct {
      THAW_E_CORRUPT, "more members than there should be"},
     {"{\"format\":1,\"step\":1,\"edit\":0,\"files\":{},\"x\":1,", THAW_E_CORRUPT,
      "'x' where 'self' should come"},
+    {"{\"format\":1,\"step\":1,\"edit\":0,\"files\":{\"a\":{\"size\":1,\"header\":\"" ZEROS "\"",
+     THAW_E_CORRUPT, "'header' where 'sha256' should come"},
+    {SECOND "\"../x\":{", THAW_E_CORRUPT, "'../x' cannot be a file of a checkpoint"},
+    {SECOND "\"a\":{\"size\":1}", THAW_E_CORRUPT, "'sha256' is missing"},
+    {SECOND "\"a\":{\"size\":1,\"mark\":\"" MARK "\"", THAW_E_CORRUPT,
+     "'mark' where 'sha256' should come"},
+    {SECOND "\"a\":{\"size\":1,\"sha256\":\"" MARK "\"", THAW_E_CORRUPT,
+     "'" MARK "' is not 64 hexadecimal digits"},
+    {SECOND "\"a\":{\"size\":1,\"sha256\":\"" ZEROS "\",\"tensors\":{}", THAW_E_CORRUPT,
+     "more members than there should be"},
+    {SECOND "\"a\":{\"size\":1,\"header\":\"" ZEROS "\"}", THAW_E_CORRUPT, "'tensors' is missing"},
+    {SECOND "\"a\":{\"size\":1,\"header\":\"" ZEROS "\",\"tensors\":{\"t\":\"" MARK "\"",
+     THAW_E_CORRUPT, "'" MARK "' is not 64 hexadecimal digits"},
+    {SECOND "\"a\":{\"size\":1,\"sha256\":\"" ZEROS "\"},\"a\":{", THAW_E_CORRUPT,
+     "'a' is listed twice"},
 };
 
 static void test_refused(void **state)

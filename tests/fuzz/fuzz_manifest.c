@@ -24,7 +24,10 @@ static void check(const manifest *m)
         require(ckpt_name_valid(m->file[i].name), "a name that leads elsewhere");
         require(strlen(m->file[i].sha256) == 64, "a short digest");
         for (int j = 0; j < m->file[i].n_tensors; j++)
-            require(strlen(m->file[i].tensor[j].mark) == 16, "a short mark");
+            require(strlen(m->file[i].tensor[j].digest) == (m->format == 1 ? 16 : 64),
+                    "a short digest of a tensor");
+        require(m->file[i].by_tensor || m->format == 1 || m->file[i].n_tensors == 0,
+                "tensors that nobody looks at");
     }
 }
 
