@@ -4,9 +4,9 @@
  *   bench_save [ARCH BATCH SIDE THREADS SAVES]      resnet50 8 224 2 4
  *
  * Trains ARCH with AdamW on synthetic images and saves in the middle now and then. What a save
- * costs is how much longer than usual the steps take from the one that asks for it until the
- * checkpoint is there; a minute of training holds one of them. Then a program of its own resumes
- * the run: the time from its start to its first step.
+ * costs is how much longer than those before and after it the steps take from the one that asks for
+ * it until the checkpoint is there; a minute of training holds one of them. Then a program of its
+ * own resumes the run: the time from its start to its first step.
  */
 #include <thaw/thaw.h>
 
@@ -70,7 +70,7 @@ static bool on_event(void *user, const thaw_event *e)
         b->saving = b->saving && !b->saved;
         b->step[b->steps++] = time - b->last;
         b->last = time;
-        b->quiet = b->saving ? 0 : b->quiet + 1;
+        b->quiet = b->beside[b->steps - 1] ? 0 : b->quiet + 1;
         if (b->wanted == b->saves && b->quiet > APART)
             return false;
         if (b->wanted < b->saves && b->quiet >= (b->wanted == 0 ? BEFORE : APART)) {
@@ -83,39 +83,44 @@ static bool on_event(void *user, const thaw_event *e)
     return true;
 }
 
-static int by_value(const void *a, const void *b)
+/* Mean of the steps without a save that are next to these, APART on either side; a machine's pace
+ * drifts more over minutes than a save costs. */
+static double pace(const bench *b, int first, int end)
 {
-    const double x = *(const double *)a, y = *(const double *)b;
+    double sum = 0;
+    int n = 0;
 
-    return (x > y) - (x < y);
-}
-
-/* Median of the steps with or without a save beside them; *n: how many. */
-static double median_step(int *n, const bench *b, bool beside)
-{
-    double kept[MOST_STEPS];
-
-    *n = 0;
-    for (int i = 1; i < b->steps; i++) /* the first one packs weights */
-        if (b->beside[i] == beside)
-            kept[(*n)++] = b->step[i];
-    qsort(kept, (size_t)*n, sizeof *kept, by_value);
-    return *n > 0 ? kept[*n / 2] : 0;
+    for (int i = first - APART < 1 ? 1 : first - APART; i < end + APART && i < b->steps; i++)
+        if (!b->beside[i]) { /* the first step of all packs weights */
+            sum += b->step[i];
+            n++;
+        }
+    return sum / n;
 }
 
 static void report(const bench *b)
 {
-    int alone, beside;
-    const double usual = median_step(&alone, b, false);
-    double lost = 0;
+    double lost = 0, usual = 0;
+    int n = 0;
 
-    (void)median_step(&beside, b, true);
-    for (int i = 1; i < b->steps; i++)
-        if (b->beside[i])
-            lost += b->step[i] - usual;
-    printf("step %.3f s (median of %d); %d saves beside %d steps cost %.3f s each: %.2f%% of a "
-           "minute\n",
-           usual, alone, b->saves, beside, lost / b->saves, 100 * lost / b->saves / 60);
+    printf("seconds each save cost:");
+    for (int i = 1, end; i < b->steps; i = end) {
+        double cost = 0;
+
+        for (end = i; end < b->steps && b->beside[end]; end++)
+            cost += b->step[end];
+        if (end == i) {
+            end++;
+            continue;
+        }
+        usual += pace(b, i, end);
+        cost -= (end - i) * pace(b, i, end);
+        printf(" %.3f", cost);
+        lost += cost;
+        n++;
+    }
+    printf("\nstep %.3f s; a save costs %.3f s: %.2f%% of a minute\n", usual / n, lost / n,
+           100 * lost / n / 60);
 }
 
 /* The child stops at its first step: where the phase is ready. */
