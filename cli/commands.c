@@ -31,7 +31,9 @@ const cli_command cli_commands[] = {
      "go on with a run that was stopped or killed",
      "Goes on from the newest checkpoint of the folder RUN that verifies, with the run's own "
      "recipe,\n"
-     "as if nothing had happened.\n"
+     "as if nothing had happened. One that is damaged is passed over, and said why; one that the\n"
+     "disk does not give ends the command (exit code 74): it may be unharmed, so try again, or move\n"
+     "it away.\n"
      "\n"
      "RUN/recipe.toml may have been edited, and --set changes it for good: phases that have not\n"
      "begun, the length of the present one, what is evaluated and saved when. Each change is "

@@ -128,6 +128,7 @@ set(THAW_REST_SOURCES
     src/exec/ref_f64.c
     src/exec/ref_wide.c
     src/train/api.c
+    src/train/best_kept.c
     src/train/budget.c
     src/train/culprit.c
     src/train/diffview.c
@@ -326,6 +327,7 @@ set(THAW_UNIT_TESTS
     train/test_badinput
     train/test_bf16_runs
     train/test_bitrot
+    train/test_best_kept
     train/test_budget
     train/test_culprit
     train/test_diffview

@@ -29,17 +29,15 @@ bool phase_best_restore(trainer *t)
     return older;
 }
 
-static thaw_status read_all(trainer *t, const st_file *f)
+thaw_status snapshot_read(params_snapshot *to, const params *p, const st_file *f)
 {
-    const params *p = t->job->params;
-
     for (int i = 0; i < p->n; i++) {
         const st_entry *e = st_find(f, p->item[i].name);
 
         if (!e || !shape_equal(&e->shape, &p->item[i].shape))
             return thaw_fail(THAW_E_CORRUPT, "'%s': '%s' is missing or has another shape", f->path,
                              p->item[i].name);
-        THAW_CHECK(st_read(params_snapshot_room(t->phase_weights, i), p->item[i].dtype, f, e));
+        THAW_CHECK(st_read(params_snapshot_room(to, i), p->item[i].dtype, f, e));
     }
     return THAW_OK;
 }
@@ -56,7 +54,7 @@ thaw_status phase_best_load(trainer *t, const char *checkpoint)
         goto done;
     THAW_TRY(st_open(&f, path));
     THAW_TRY(params_snapshot_take(&t->phase_weights, t->job->params, false));
-    THAW_TRY(read_all(t, f));
+    THAW_TRY(snapshot_read(t->phase_weights, t->job->params, f));
 done:
     st_close(f);
     thaw__free(path);

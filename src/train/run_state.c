@@ -302,6 +302,23 @@ static thaw_status read_state(json_t **out, const char *path)
     return status == THAW_E_DATA ? THAW_E_CORRUPT : status;
 }
 
+thaw_status state_peek(run_state *out, const char *checkpoint)
+{
+    char *path = os_path(checkpoint, "state.json");
+    json_t *root = NULL;
+    thaw_status status;
+
+    if (!path)
+        return thaw_fail(THAW_E_NOMEM, "out of memory for the paths of a checkpoint");
+    THAW_TRY(read_state(&root, path));
+    THAW_TRY(check_format(root, path));
+    THAW_TRY(parse_progress(out, root, path));
+done:
+    json_decref(root);
+    thaw__free(path);
+    return status;
+}
+
 /* Edits made by hand become part of the schedule, and of later checkpoints. */
 static thaw_status take_up_edits(trainer *t, const char *checkpoint)
 {

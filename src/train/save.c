@@ -44,7 +44,7 @@ struct saver {
 
     /* what is to be written; the thread's alone while it runs */
     part checkpoint, best;
-    int64_t iteration;
+    int64_t iteration, best_iteration; /* of the checkpoint, of the best weights */
     room weights, moments, phase_best;
     thaw_region *names; /* of the moments */
     bool with_parked, with_phase_best;
@@ -57,7 +57,8 @@ struct saver {
     pthread_t thread;
     bool running;
     atomic_bool finished;
-    bool best_lost; /* the newest best weights are not in best/ */
+    bool best_lost; /* the newest best weights are not in best/ … */
+    bool best_held; /* … but their copy is still there */
 };
 
 /* ----------------------------------------------------------------------------------------------
@@ -118,12 +119,12 @@ static void hold_rows(saver *s, const trainer *t)
     rows_print(&s->provenance, &t->provenance);
 }
 
-static thaw_status hold_weights(saver *s, const trainer *t)
+static thaw_status hold_weights(saver *s, const trainer *t, const params_snapshot *from)
 {
     st_source *list = NULL;
 
-    THAW_CHECK(weights_sources(&list, t->job->params, NULL));
-    s->iteration = t->state.iteration;
+    s->best_held = false;
+    THAW_CHECK(weights_sources(&list, t->job->params, from));
     text_done(&s->config);
     model_config_print(&s->config, &t->job->model->config);
     hold_rows(s, t);
@@ -181,7 +182,8 @@ static thaw_status hold_protected(saver *s, const trainer *t)
 static thaw_status hold_checkpoint(saver *s, const trainer *t)
 {
     if (!s->best.wanted || s->best.status != THAW_OK) /* else they are held already */
-        THAW_CHECK(hold_weights(s, t));
+        THAW_CHECK(hold_weights(s, t, NULL));
+    s->iteration = t->state.iteration;
     THAW_CHECK(hold_moments(s, t));
     THAW_CHECK(hold_phase_best(s, t));
     THAW_CHECK(hold_protected(s, t));
@@ -258,17 +260,18 @@ done:
     return status;
 }
 
+/* The weights come last: where they are of the right step, the rest is there too. */
 static thaw_status write_best(saver *s)
 {
     THAW_CHECK(os_make_folders(s->best_folder));
-    THAW_CHECK(os_replace_with(s->best_folder, "model.safetensors", put_best_weights, s));
     if (s->preprocess.length > 0)
         THAW_CHECK(os_replace_file(s->best_folder, PREPROCESS_NAME, s->preprocess.data,
                                    s->preprocess.length));
     THAW_CHECK(os_replace_file(s->best_folder, HISTORY_NAME, s->history.data, s->history.length));
     THAW_CHECK(
         os_replace_file(s->best_folder, PROVENANCE_NAME, s->provenance.data, s->provenance.length));
-    return os_replace_file(s->best_folder, "config.json", s->config.data, s->config.length);
+    THAW_CHECK(os_replace_file(s->best_folder, "config.json", s->config.data, s->config.length));
+    return os_replace_with(s->best_folder, "model.safetensors", put_best_weights, s);
 }
 
 /* The text of a failure belongs to the thread in which it happened. */
@@ -291,15 +294,25 @@ static void *write_all(void *user)
     return NULL;
 }
 
-/* Signals are for the thread that trains. Where there can be no thread, training waits. */
-static void start(saver *s)
+static void *write_beside(void *user)
+{
+    os_lower_priority();
+    return write_all(user);
+}
+
+/*
+ * Signals are for the thread that trains. Where there can be no thread, training waits. Steps are
+ * done by threads that wait for each other: an equal beside them would hold up all of them, one
+ * that comes second finds time enough between.
+ */
+static void start(saver *s, bool beside)
 {
     sigset_t all, before;
 
     atomic_store(&s->finished, false);
     (void)sigfillset(&all);
     (void)pthread_sigmask(SIG_SETMASK, &all, &before);
-    s->running = pthread_create(&s->thread, NULL, write_all, s) == 0;
+    s->running = pthread_create(&s->thread, NULL, beside ? write_beside : write_all, s) == 0;
     (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (!s->running)
         (void)write_all(s);
@@ -317,13 +330,13 @@ static void tell_saved(trainer *t, const saver *s)
     thaw__free(path);
 }
 
-static void tell_failed(trainer *t, const saver *s, const char *what, const part *p)
+static void tell_failed(trainer *t, const char *what, int64_t iteration, const part *p)
 {
     thaw_event event = {.kind = THAW_EVENT_SAVE_FAILED};
     text words = TEXT_INIT;
 
     text_addf(&words, "%s of step %lld could not be saved: %s; training goes on", what,
-              (long long)s->iteration, p->error);
+              (long long)iteration, p->error);
     event.text = words.data ? words.data : p->error;
     trainer_tell(t, &event);
     text_done(&words);
@@ -337,13 +350,13 @@ static void tell_outcome(trainer *t)
     if (s->best.wanted) {
         s->best_lost = s->best.status != THAW_OK;
         if (s->best_lost)
-            tell_failed(t, s, "the best weights", &s->best);
+            tell_failed(t, "the best weights", s->best_iteration, &s->best);
     }
     if (s->checkpoint.wanted && s->checkpoint.status == THAW_OK) {
         tell_saved(t, s);
     } else if (s->checkpoint.wanted) {
         t->saved_iteration = -1;
-        tell_failed(t, s, "the checkpoint", &s->checkpoint);
+        tell_failed(t, "the checkpoint", s->iteration, &s->checkpoint);
     }
     s->best.wanted = s->checkpoint.wanted = false;
 }
@@ -364,18 +377,23 @@ bool save_pending(const trainer *t)
     return t->saver && (t->saver->best.wanted || t->saver->checkpoint.wanted);
 }
 
-void save_begin(trainer *t)
+static void begin(trainer *t, bool beside)
 {
     if (!save_pending(t) || t->saver->running)
         return;
-    start(t->saver);
+    start(t->saver, beside);
     if (!t->saver->running)
         end(t);
 }
 
+void save_begin(trainer *t)
+{
+    begin(t, true);
+}
+
 void save_wait(trainer *t)
 {
-    save_begin(t);
+    begin(t, false);
     if (t->saver && t->saver->running)
         end(t);
 }
@@ -390,7 +408,7 @@ static void print_metadata(saver *s, const trainer *t)
 {
     text_done(&s->metadata);
     text_addf(&s->metadata, "{\"format\":\"pt\",\"iteration\":\"%lld\"",
-              (long long)t->state.iteration);
+              (long long)t->state.best_iteration);
     if (isfinite(t->state.best)) { /* else nobody has judged them */
         text_addf(&s->metadata, ",\"%s\":\"", t->job->train->target ? "rmse" : "accuracy");
         text_add_double(&s->metadata, t->state.best);
@@ -406,7 +424,7 @@ static void want(part *p, thaw_status status)
     p->wanted = true;
 }
 
-void save_best(trainer *t)
+void save_best_of(trainer *t, const params_snapshot *from)
 {
     saver *s = t->saver;
     thaw_status status;
@@ -415,11 +433,33 @@ void save_best(trainer *t)
         return;
     save_wait(t);
     print_metadata(s, t);
-    status = hold_weights(s, t);
+    s->best_iteration = t->state.best_iteration;
+    status = hold_weights(s, t, from);
     if (status == THAW_OK &&
         (s->metadata.failed || s->config.failed || s->history.failed || s->provenance.failed))
         status = thaw_fail(THAW_E_NOMEM, "out of memory for the best weights");
+    s->best_held = status == THAW_OK;
     want(&s->best, status);
+}
+
+void save_best(trainer *t)
+{
+    save_best_of(t, NULL);
+}
+
+/* Before their copy makes room for others. */
+static void try_best_again(trainer *t)
+{
+    saver *s = t->saver;
+
+    if (!s->best_lost || s->best.wanted)
+        return;
+    if (s->best_held) {
+        want(&s->best, THAW_OK);
+        save_wait(t);
+    } else {
+        best_put_back(t);
+    }
 }
 
 void save_checkpoint(trainer *t)
@@ -430,6 +470,7 @@ void save_checkpoint(trainer *t)
         return;
     if (s->running)
         save_wait(t);
+    try_best_again(t);
     want(&s->checkpoint, hold_checkpoint(s, t));
     t->saved_iteration = t->state.iteration;
     t->saved_at = os()->monotonic();
@@ -450,6 +491,7 @@ thaw_status save_last(trainer *t)
         if (!is_saved(t))
             save_checkpoint(t);
         save_wait(t);
+        try_best_again(t);
     }
     if (!is_saved(t))
         return thaw_fail(s->checkpoint.status, "%s", s->checkpoint.error);

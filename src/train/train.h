@@ -191,6 +191,13 @@ thaw_status phase_best_keep(trainer *t) THAW_MUST_USE;
 bool phase_best_restore(trainer *t);
 thaw_status phase_best_load(trainer *t, const char *checkpoint) THAW_MUST_USE;
 
+/* All tensors of a file that a run has written; THAW_E_CORRUPT when one is not as p has it. */
+thaw_status snapshot_read(params_snapshot *to, const params *p, const st_file *f) THAW_MUST_USE;
+
+/* Where best/ lacks the best weights of the state, it gets them from whatever has them
+ * (best_kept.c); what came of it is in t->note. */
+void best_put_back(trainer *t);
+
 /*
  * Lists of JSON objects in files of a checkpoint (history.c), kept as the text between the
  * brackets. rows_read: an absent file leaves the list as it is.
@@ -214,6 +221,9 @@ void provenance_add(trainer *t);
 void state_print(text *out, const trainer *t);
 thaw_status state_load(trainer *t, const char *checkpoint) THAW_MUST_USE;
 
+/* The numbers alone of some checkpoint; out->fired is freed by the caller. */
+thaw_status state_peek(run_state *out, const char *checkpoint) THAW_MUST_USE;
+
 /*
  * Saving beside training (save.c). save_best and save_checkpoint copy what they need: the weights
  * may change as soon as they return. They never fail; a failed save is told as an event when its
@@ -223,6 +233,10 @@ thaw_status state_load(trainer *t, const char *checkpoint) THAW_MUST_USE;
  * save_begin lets the writer start on what has been copied. A further save waits for it. Without a
  * run folder there is no saver, and all of this does nothing.
  *
+ * Best weights that could not be written are tried again with the next checkpoint, from their copy
+ * or, once that is gone, as best_put_back finds them.
+ *
+ * save_best    the present weights; save_best_of: those of a snapshot, NULL for the present ones
  * save_poll    at a step boundary: tells what became of a save that has ended
  * save_wait    for the end of the one under way, and tells
  * save_last    the present state is on disk when this returns THAW_OK, best weights too; what
@@ -231,6 +245,7 @@ thaw_status state_load(trainer *t, const char *checkpoint) THAW_MUST_USE;
 thaw_status saver_create(saver **out, const trainer *t) THAW_MUST_USE;
 void saver_destroy(saver *s); /* what is under way is finished first */
 void save_best(trainer *t);
+void save_best_of(trainer *t, const params_snapshot *from);
 void save_checkpoint(trainer *t);
 void save_begin(trainer *t);
 bool save_pending(const trainer *t); /* something is copied or being written */

@@ -677,6 +677,8 @@ thaw_status trainer_run(trainer *t)
     find_total(t);
     tell_run(t);
     note_bf16(t);
+    if (t->state.iteration > 0)
+        best_put_back(t);
     note_data(t);
     if (t->state.iteration == 0 && t->job->recipe->eval_at_start)
         THAW_TRY(evaluate_start(t));

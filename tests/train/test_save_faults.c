@@ -83,7 +83,7 @@ typedef struct attempt {
     const fault *fault;
     faults_of of;
     long n;
-    bool resumed, failed; /* failed: the run told its caller that something is missing */
+    bool resumed;
     char run[512], words[128];
 } attempt;
 
@@ -117,15 +117,13 @@ static void check_best(const attempt *a)
     st_close(f);
 }
 
-/* Best weights that could not be saved were reported; they are not made again. */
 static void check_end(const attempt *a)
 {
     static const char *const file[] = {LAST "model.safetensors", LAST "optimizer.safetensors",
                                        LAST "history.json", "best/model.safetensors"};
-    const size_t n = THAW_COUNT(file) - (a->failed ? 1 : 0);
 
     CHECK_MSG(train(a->run) == THAW_OK, "%s: cannot go on: %s", a->words, thaw_error());
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < THAW_COUNT(file); i++)
         small_same_files(here.whole, a->run, file[i]);
 }
 
@@ -140,7 +138,6 @@ static bool fail_at(attempt *a)
     faults_only(a->of);
     status = train(a->run);
     reached = faults_disarm();
-    a->failed = status != THAW_OK;
     CHECK_MSG(status == THAW_OK || reached, "%s: %s", a->words, thaw_error());
     CHECK_MSG(status == THAW_OK || (thaw_error()[0] && !strchr(thaw_error(), '\n')),
               "%s: the message is '%s'", a->words, thaw_error());
