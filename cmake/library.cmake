@@ -9,7 +9,7 @@ function(thaw_library name objects needs)
         OUTPUT_NAME ${name} VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR}
         LINKER_LANGUAGE C)
     target_link_options(${name}-shared PRIVATE
-        $<$<NOT:$<CONFIG:Asan>>:-Wl,--no-undefined> -Wl,-z,relro,-z,now)
+        $<$<NOT:$<CONFIG:Asan,Tsan>>:-Wl,--no-undefined> -Wl,-z,relro,-z,now)
     target_include_directories(${name}-shared INTERFACE ${PROJECT_SOURCE_DIR}/include)
     target_link_libraries(${name}-shared PRIVATE ${needs})
 
