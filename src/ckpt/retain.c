@@ -67,14 +67,14 @@ static bool is_protected(ckpt_id id, const ckpt_id *protect, int n)
 
 /*
  * Number of checkpoints, from the newest, up to and with the keep-th good one; n when there are
- * fewer. The first good one must be so in every byte.
+ * fewer. The first good one must be so with this care.
  */
-static int count_to_keep(const char *folder, const ckpt_id *id, int n, int keep)
+static int count_to_keep(const char *folder, const ckpt_id *id, int n, int keep, ckpt_care care)
 {
     int good = 0;
 
     for (int i = 0; i < n; i++) {
-        if (ckpt_verify_id(folder, id[i], good == 0 ? CKPT_DIGESTS : CKPT_SIZES) == THAW_OK)
+        if (ckpt_verify_id(folder, id[i], good == 0 ? care : CKPT_SIZES) == THAW_OK)
             good++;
         if (good >= THAW_MAX(keep, 1))
             return i + 1;
@@ -82,18 +82,30 @@ static int count_to_keep(const char *folder, const ckpt_id *id, int n, int keep)
     return n;
 }
 
+/* The first from number `begin` that may go; n: none. */
+static int next_to_go(const ckpt_id *id, int begin, int n, const ckpt_id *protect, int n_protect)
+{
+    while (begin < n && is_protected(id[begin], protect, n_protect))
+        begin++;
+    return begin;
+}
+
 void ckpt_retain(const char *folder, int keep, const ckpt_id *protect, int n_protect)
 {
     const int fd = os_open_at(AT_FDCWD, folder, O_RDONLY | O_DIRECTORY, 0);
     ckpt_id *id = NULL;
-    int n = 0;
+    int n = 0, i;
 
     if (fd < 0)
         return;
-    if (ckpt_list(&id, &n, folder) == THAW_OK)
-        for (int i = count_to_keep(folder, id, n, keep); i < n; i++)
-            if (!is_protected(id[i], protect, n_protect))
-                remove_checkpoint(folder, fd, id[i]);
+    if (ckpt_list(&id, &n, folder) == THAW_OK) {
+        i = count_to_keep(folder, id, n, keep, CKPT_SIZES);
+        /* every byte is read back only where something is to go */
+        if (next_to_go(id, i, n, protect, n_protect) < n)
+            i = count_to_keep(folder, id, n, keep, CKPT_DIGESTS);
+        while ((i = next_to_go(id, i, n, protect, n_protect)) < n)
+            remove_checkpoint(folder, fd, id[i++]);
+    }
     remove_leftovers(folder, fd);
     thaw__free(id);
     os_close(fd);

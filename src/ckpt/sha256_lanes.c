@@ -272,9 +272,11 @@ static thaw_status advance(lanes *all, int which, size_t blocks)
 {
     lane *l = &all->lane[which];
 
+    if (!l->m)
+        return THAW_OK;
     l->from += blocks * BLOCK;
     l->blocks -= blocks;
-    if (!l->m || l->blocks > 0)
+    if (l->blocks > 0)
         return THAW_OK;
     if (!l->last)
         return refill(all, l);

@@ -213,16 +213,133 @@ static void test_digest(void **state)
     check_folder_remove(folder);
 }
 
-/* What the first format looked like stays readable. */
-static void test_first_format(void **state)
+/* What each format looked like stays readable. */
+static void test_formats(void **state)
 {
-    static const char folder[] = THAW_TEST_DIR "/ckpt/format-1";
-    ckpt_id newest = {0, 0};
+    static const char *const folder[] = {THAW_TEST_DIR "/ckpt/format-1",
+                                         THAW_TEST_DIR "/ckpt/format-2"};
 
     (void)state;
-    CHECK_OK(ckpt_newest(&newest, NULL, folder));
-    CHECK_INT(newest.step, 7);
-    CHECK(saving_is_right(folder, 7));
+    for (int i = 0; i < 2; i++) {
+        ckpt_id newest = {0, 0};
+        manifest *m = NULL;
+        char *path;
+
+        CHECK_OK(ckpt_newest(&newest, NULL, folder[i]));
+        CHECK_INT(newest.step, 7);
+        CHECK(saving_is_right(folder[i], 7));
+        path = ckpt_path(folder[i], newest);
+        CHECK_OK(manifest_read(&m, path));
+        CHECK_INT(m->format, i + 1);
+        manifest_destroy(m);
+        thaw__free(path);
+    }
+}
+
+static void copy_file(const char *to, const char *from, const char *name)
+{
+    char path[4096];
+    size_t n;
+    char *data;
+
+    (void)snprintf(path, sizeof path, "%s/%s", from, name);
+    data = check_read_file(&n, path);
+    check_write_file(check_path(to, name), data, n);
+    free(data);
+}
+
+/* Damage is named in a checkpoint of the first format as well; and what is taken over from one has
+ * the digests of the present format. */
+static void test_first_format_damaged(void **state)
+{
+    static const char old[] = THAW_TEST_DIR "/ckpt/format-1/step-000007";
+    char *folder = check_folder(), *path = ckpt_path(folder, (ckpt_id){7, 0}), *file;
+    ckpt_file edit = {.name = files[0]};
+    struct stat s;
+
+    (void)state;
+    CHECK(mkdir(path, 0755) == 0);
+    for (size_t i = 0; i < THAW_COUNT(files); i++)
+        copy_file(path, old, files[i]);
+    CHECK_OK(ckpt_verify(path));
+    file = os_path(path, files[0]);
+    edit.link = file;
+    CHECK_OK(ckpt_commit(folder, 7, 1, &edit, 1));
+    CHECK(stat(file, &s) == 0);
+    flip(file, 8 * ((size_t)s.st_size - 1));
+    CHECK_ERROR(ckpt_verify(path), THAW_E_CORRUPT, "is damaged in tensor 'layer.bias'");
+    CHECK_ERROR(ckpt_verify(check_path(folder, "step-000007.edit-1")), THAW_E_CORRUPT,
+                "is damaged in tensor 'layer.bias'");
+    flip(file, 8 * ((size_t)s.st_size - 1));
+    flip(file, 70);
+    CHECK_ERROR(ckpt_verify(path), THAW_E_CORRUPT, "is damaged in its header");
+    flip(file, 70);
+    flip(check_path(path, "progress.json"), 3);
+    CHECK_ERROR(ckpt_verify(path), THAW_E_CORRUPT, "progress.json' is damaged");
+    thaw__free(file);
+    thaw__free(path);
+    check_folder_remove(folder);
+}
+
+/* A manifest with a right digest at its end that lists other tensors than the file holds. */
+static void test_other_tensors(void **state)
+{
+    static const char zeros[] = "0000000000000000000000000000000000000000000000000000000000000000";
+    char *folder = check_folder(), *path;
+    manifest *m = NULL;
+
+    (void)state;
+    CHECK_OK(saving_commit(folder, 1));
+    path = ckpt_path(folder, (ckpt_id){1, 0});
+    CHECK_OK(manifest_read(&m, path));
+    for (int n = 0; n <= 3; n++) {
+        manifest_tensor listed[3] = {m->file[0].tensor[0], m->file[0].tensor[1], {.name = "more"}};
+        manifest_file f = m->file[0];
+        text t = TEXT_INIT;
+
+        memcpy(listed[2].digest, zeros, sizeof zeros);
+        f.tensor = listed;
+        f.n_tensors = n;
+        manifest_begin(&t, m->id);
+        manifest_add(&t, &f, true);
+        CHECK_OK(manifest_end(&t));
+        check_write_file(check_path(path, MANIFEST_NAME), t.data, t.length);
+        if (n < 2)
+            CHECK_ERROR(ckpt_verify(path), THAW_E_CORRUPT, ", which the manifest lacks");
+        else if (n == 2)
+            CHECK_OK(ckpt_verify(path));
+        else
+            CHECK_ERROR(ckpt_verify(path), THAW_E_CORRUPT, "it lacks tensor 'more'");
+        text_done(&t);
+    }
+    manifest_destroy(m);
+    thaw__free(path);
+    check_folder_remove(folder);
+}
+
+/* More files than are held open at once, the last of them damaged. */
+static void test_many_files(void **state)
+{
+    enum { N = 100 };
+    char *folder = check_folder(), name[N][32];
+    ckpt_file file[N];
+
+    (void)state;
+    for (int i = 0; i < N; i++) {
+        (void)snprintf(name[i], sizeof name[i], "file-%02d.txt", i);
+        file[i] = (ckpt_file){.name = name[i], .bytes = name[i], .size = strlen(name[i])};
+    }
+    CHECK_OK(ckpt_commit(folder, 1, 0, file, N));
+    CHECK_OK(ckpt_verify(check_path(folder, "step-000001")));
+    for (int i = 0; i < N; i += 11) {
+        char path[48];
+
+        (void)snprintf(path, sizeof path, "step-000001/file-%02d.txt", i);
+        flip(check_path(folder, path), 5);
+        CHECK_ERROR(ckpt_verify(check_path(folder, "step-000001")), THAW_E_CORRUPT, name[i]);
+        flip(check_path(folder, path), 5);
+    }
+    check_folder_remove(folder);
 }
 
 /* ----------------------------------------------------------------------------------------------
@@ -320,11 +437,19 @@ static void test_failing(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_names),           cmocka_unit_test(test_list),
-        cmocka_unit_test(test_every_bit),       cmocka_unit_test(test_tensor_named),
-        cmocka_unit_test(test_lacking_and_cut), cmocka_unit_test(test_renamed),
-        cmocka_unit_test(test_digest),          cmocka_unit_test(test_first_format),
-        cmocka_unit_test(test_newest),          cmocka_unit_test(test_none),
+        cmocka_unit_test(test_names),
+        cmocka_unit_test(test_list),
+        cmocka_unit_test(test_every_bit),
+        cmocka_unit_test(test_tensor_named),
+        cmocka_unit_test(test_lacking_and_cut),
+        cmocka_unit_test(test_renamed),
+        cmocka_unit_test(test_digest),
+        cmocka_unit_test(test_formats),
+        cmocka_unit_test(test_first_format_damaged),
+        cmocka_unit_test(test_other_tensors),
+        cmocka_unit_test(test_many_files),
+        cmocka_unit_test(test_newest),
+        cmocka_unit_test(test_none),
         cmocka_unit_test(test_failing),
     };
 
