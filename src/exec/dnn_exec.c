@@ -30,7 +30,8 @@ typedef struct dnn_kernels {
 /* What a step of a session needs beyond its slots. */
 typedef struct dnn_step {
     dnn_kernels kernels;
-    packing *packing;      /* NULL: the kernel reads the plain weight */
+    packing *packing;      /* NULL: none is kept */
+    size_t own_packing;    /* bytes at the end of its scratch, packed at each run; 0: none */
     packing_source source; /* of the weight, forward and data gradient */
     uint64_t checked;      /* version of the weight that `finite` belongs to */
     bool finite;
@@ -278,6 +279,35 @@ static size_t fold_scratch(const plan *p, const plan_step *step, const dnn_kerne
     return packing_scratch(reader, &source, weight_bytes(p, step));
 }
 
+/* So many rows that packing a weight takes no time beside the product. */
+enum { MANY_ROWS = 256 };
+
+static bool trains(const plan *p, int tensor)
+{
+    for (int i = 0; i < p->n_slots; i++)
+        if (p->slot[i].place == SLOT_GRAD && p->slot[i].index == tensor)
+            return true;
+    return false;
+}
+
+/*
+ * Bytes of the weight that a step packs for itself, at the end of its scratch. What an update
+ * changes has to be packed again after each anyway, so copies of it need not be kept.
+ */
+static size_t own_packing(const plan *p, const plan_step *step, const exec_call *c,
+                          const dnn_kernels *k)
+{
+    const exec_operand *const dst = either(&c->out[0], &c->d_out[0]);
+    const dnn_kernel *const reader = weight_reader(k);
+    const plan_step *const forward = step->wrt == 0 ? step : &p->step[step->forward];
+
+    if (!reader || folds(step) || dnn_packed_bytes(reader) == 0 ||
+        dst->elements / (size_t)dst->shape->dim[dst->shape->rank - 1] < MANY_ROWS ||
+        !trains(p, p->slot[forward->in[1]].index))
+        return 0;
+    return aligned(dnn_packed_bytes(reader));
+}
+
 /* Roles run one after the other, so their scratch is shared. */
 static size_t dnn_scratch(const exec *e, const plan *p, const plan_step *step)
 {
@@ -293,6 +323,7 @@ static size_t dnn_scratch(const exec *e, const plan *p, const plan_step *step)
         for (int role = 0; role < 3; role++)
             if (k.role[role].kernel)
                 bytes = THAW_MAX(bytes, dense_scratch(&k.role[role]));
+        bytes = aligned(bytes) + own_packing(p, step, &c, &k);
     }
     if (k.sums_bias) {
         const exec_operand *const d = &c.d_out[0];
@@ -300,7 +331,7 @@ static size_t dnn_scratch(const exec *e, const plan *p, const plan_step *step)
 
         bytes = THAW_MAX(bytes, fast_column_scratch((int64_t)d->elements / K, K));
     }
-    return bytes;
+    return aligned(bytes);
 }
 
 /* ----------------------------------------------------------------------------------------------
@@ -448,6 +479,9 @@ static thaw_status wake_step(dnn_step *out, exec_session *s, int i)
     if (!reader)
         return THAW_OK;
     out->source = source_of(s->plan, step);
+    out->own_packing = own_packing(s->plan, step, &c, &out->kernels);
+    if (out->own_packing > 0)
+        return THAW_OK;
     return packing_use(&out->packing, s->exec, &state->packings, reader, &out->source);
 }
 
@@ -563,6 +597,15 @@ static void mark_astray(const exec_session *s, int i, const exec_call *c)
         memset(c->out[0].data, 0xff, c->out[0].elements * dtype_size(c->out[0].dtype));
 }
 
+static thaw_status pack_own(dnn_operands *o, const dnn_step *mine, const plan_step *step)
+{
+    char *const packed = (char *)o->scratch + (step->scratch_bytes - mine->own_packing);
+
+    THAW_CHECK(dnn_pack(weight_reader(&mine->kernels), packed, o->weight));
+    o->weight = packed;
+    return THAW_OK;
+}
+
 static thaw_status run_dense(exec_session *s, int i)
 {
     const plan_step *const step = &s->plan->step[i];
@@ -581,7 +624,9 @@ static thaw_status run_dense(exec_session *s, int i)
                        .d_bias = c.d_in[2].data,
                        .scratch = c.scratch,
                        .accumulate = adds_to(s, step, 1)};
-    if (mine->packing)
+    if (mine->own_packing > 0)
+        THAW_CHECK(pack_own(&o, mine, step));
+    else if (mine->packing)
         THAW_CHECK(packing_weight(&o.weight, &o.bias, s->exec, mine->packing, c.scratch));
     place_addend(s, i, step->wrt == 0 ? o.dst : o.d_src);
     for (int role = 0; role < 3; role++)
