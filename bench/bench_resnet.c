@@ -25,7 +25,7 @@ typedef struct bench {
     int64_t batch, side;
     int threads, rounds;
     const char *trained;
-    bool plain; /* nothing folded or fused */
+    bool plain; /* nothing folded, fused or made again */
     model *model;
     params *params;
     thaw_effect effect;

@@ -89,6 +89,7 @@ set(THAW_REST_SOURCES
     src/plan/plan_verify.c
     src/plan/precision.c
     src/plan/prune.c
+    src/plan/recompute.c
     src/plan/rewrite.c
     src/model/config.c
     src/model/config_foreign.c
@@ -302,6 +303,7 @@ set(THAW_UNIT_TESTS
     plan/test_plan_verify
     plan/test_precision
     plan/test_prune
+    plan/test_recompute
     plan/test_rewrite
     model/test_config
     model/test_labels

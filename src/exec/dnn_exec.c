@@ -213,7 +213,8 @@ static bool adds_nowhere(const plan *p, const plan_step *step)
 
 static bool is_norm(const plan_step *step)
 {
-    return step->op == OP_BATCH_NORM_TRAIN || step->op == OP_BATCH_NORM_INFER;
+    return step->op == OP_BATCH_NORM_TRAIN || step->op == OP_BATCH_NORM_INFER ||
+           step->op == OP_BATCH_NORM_AGAIN;
 }
 
 /* All that plan_fuse makes of convolutions, norms and sums, and no more. */

@@ -12,6 +12,7 @@ const fast_kernel fast_kernels[OP_COUNT] = {
                              fast_norm_scratch, true, true},
     [OP_BATCH_NORM_INFER] = {fast_batch_norm_infer, fast_batch_norm_infer_backward,
                              fast_norm_scratch, true, true},
+    [OP_BATCH_NORM_AGAIN] = {fast_batch_norm_again, NULL, fast_norm_scratch, false, true},
     [OP_RELU] = {fast_relu, fast_relu_backward, NULL, false, true},
     [OP_RELU6] = {fast_relu6, fast_relu6_backward, NULL, false, true},
     [OP_ADD] = {fast_add, NULL, NULL, false, true},

@@ -76,6 +76,7 @@ extern const fast_kernel fast_kernels[OP_COUNT];
 fast_kernel_fn fast_relu, fast_relu_backward, fast_relu6, fast_relu6_backward, fast_add;
 fast_kernel_fn fast_batch_norm_train, fast_batch_norm_train_backward;
 fast_kernel_fn fast_batch_norm_infer, fast_batch_norm_infer_backward;
+fast_kernel_fn fast_batch_norm_again;
 fast_kernel_fn fast_max_pool, fast_max_pool_backward, fast_avg_pool, fast_avg_pool_backward;
 fast_kernel_fn fast_small_linear, fast_small_linear_backward;
 fast_kernel_fn fast_global_pool, fast_global_pool_backward;

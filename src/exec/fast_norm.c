@@ -572,6 +572,19 @@ void fast_batch_norm_train(const fast_call *call)
     map_forward(call, &k, mean, scale);
 }
 
+/* The very mapping pass of the above. */
+void fast_batch_norm_again(const fast_call *call)
+{
+    const exec_call *const op = &call->op;
+    const cut k = cut_of(op);
+    const float *const weight = op->in[1].data, *const rstd = op->in[4].data;
+    float *const scale = channel_row(op->scratch, &k, 0);
+
+    for (int64_t c = 0; c < k.C; c++)
+        scale[c] = rstd[c] * weight[c];
+    map_forward(call, &k, op->in[3].data, scale);
+}
+
 /*
  * d_src = weight * rstd * (d - (sum(d) + hat * sum(d * hat)) / n), hat = (src - mean) * rstd; with
  * what belongs to a channel gathered: d * scale + (src - mean) * slope + bias.

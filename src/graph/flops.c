@@ -60,6 +60,7 @@ static const struct {
     [OP_LINEAR] = {contraction_flops, 0},
     [OP_BATCH_NORM_TRAIN] = {NULL, 7},
     [OP_BATCH_NORM_INFER] = {NULL, 2},
+    [OP_BATCH_NORM_AGAIN] = {NULL, 2},
     [OP_RELU] = {NULL, 1},
     [OP_RELU6] = {NULL, 2},
     [OP_ADD] = {NULL, 1},

@@ -376,6 +376,7 @@ static const infer_rule rule_table[OP_COUNT] = {
     [OP_LINEAR] = {infer_linear, "arr", "a"},
     [OP_BATCH_NORM_TRAIN] = {infer_batch_norm_train, "arrrrl", "arr"},
     [OP_BATCH_NORM_INFER] = {infer_batch_norm_infer, "arrrr", "a"},
+    [OP_BATCH_NORM_AGAIN] = {infer_batch_norm_infer, "arrrr", "a"},
     [OP_RELU] = {infer_same, "a", "a"},
     [OP_RELU6] = {infer_same, "a", "a"},
     [OP_ADD] = {infer_add, "aa", "a"},

@@ -239,6 +239,7 @@ static uint64_t hash_step(uint64_t h, const plan_step *step)
     HASH(h, step->wrt);
     HASH(h, step->forward);
     HASH(h, step->part);
+    HASH(h, step->again);
     HASH(h, step->module);
     HASH(h, step->attrs);
     h = hash_text(h, step->name);
@@ -299,19 +300,20 @@ static thaw_status verify(plan_build *b)
  * the table */
 
 static thaw_status (*const pass_table[])(plan_build *b) = {
-    bind,               /* a copy of the graph with sizes */
-    thaw__plan_modes,   /* norms and dropout as the phase asks */
-    add_results,        /* loss and argmax */
-    differentiate,      /* gradients of what trains */
-    thaw__plan_prune,   /* what nobody needs goes */
-    thaw__plan_fuse,    /* what can be done in one pass over memory is */
-    thaw__plan_order,   /* nodes become steps over slots */
-    thaw__plan_inplace, /* results written over what dies */
-    ask_scratch,        /* what executors need beside */
-    thaw__plan_memory,  /* offsets */
-    sum_up,             /* totals and update rows */
-    take_digest,        /* of all that */
-    verify,             /* and does it hold together? */
+    bind,                 /* a copy of the graph with sizes */
+    thaw__plan_modes,     /* norms and dropout as the phase asks */
+    add_results,          /* loss and argmax */
+    differentiate,        /* gradients of what trains */
+    thaw__plan_prune,     /* what nobody needs goes */
+    thaw__plan_fuse,      /* what can be done in one pass over memory is */
+    thaw__plan_order,     /* nodes become steps over slots */
+    thaw__plan_recompute, /* what is cheap is made again instead of kept */
+    thaw__plan_inplace,   /* results written over what dies */
+    ask_scratch,          /* what executors need beside */
+    thaw__plan_memory,    /* offsets */
+    sum_up,               /* totals and update rows */
+    take_digest,          /* of all that */
+    verify,               /* and does it hold together? */
 };
 
 static thaw_status plan_create(plan **out, const plan_request *r)

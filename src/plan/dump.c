@@ -137,6 +137,8 @@ static void dump_step(text *out, const plan *p, int s, const plan_teller *more)
 
     text_addf(out, "%5d", s);
     text_pad(out, COLUMN_OP);
+    if (step->again >= 0)
+        text_add(out, "again ");
     add_op(out, step);
     text_add(out, " ");
     text_pad(out, COLUMN_LAYER);
@@ -258,6 +260,8 @@ static void json_step(text *out, const plan *p, int s, const plan_teller *more)
     json_posts(out, step);
     if (step->wrt)
         text_addf(out, ",\"forward\":%d,\"part\":%d", step->forward, step->part);
+    if (step->again >= 0)
+        text_addf(out, ",\"again\":%d", step->again);
     text_add(out, ",\"layer\":");
     text_add_json_string(out, step->name);
     text_add(out, ",\"shape\":");

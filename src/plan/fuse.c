@@ -19,6 +19,7 @@ static const struct {
     [OP_CONV2D] = {1, 0},
     [OP_BATCH_NORM_TRAIN] = {2, 0},
     [OP_BATCH_NORM_INFER] = {2, 2},
+    [OP_BATCH_NORM_AGAIN] = {2, 0},
     [OP_ADD] = {3, 3},
     [OP_RELU] = {0, 4},
     [OP_RELU6] = {0, 4},

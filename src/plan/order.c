@@ -208,6 +208,7 @@ static thaw_status emit_step(plan_build *b, size_t k)
                         .op = node->op,
                         .wrt = node->wrt,
                         .forward = -1,
+                        .again = -1,
                         .module = node->module,
                         .attrs = node->attrs,
                         .n_in = node->n_in,

@@ -60,11 +60,25 @@ typedef struct plan_slot {
  *                      through, relu or relu6
  *   batch_norm_train, batch_norm_infer        add; then relu or relu6
  *   add                relu or relu6
+ *   batch_norm_again   as batch_norm_train
  *   backward           conv2d: d src with batch_norm_infer; norms with relu or relu6
  *
  * The last post of a conv2d: d src may be an add, too: the sum with what another use of the input
  * sent back, over whose memory it may lie.
  */
+/*
+ * Recomputing. A step among the backward ones with `again` repeats a forward step that costs a pass
+ * over memory: the same op (batch_norm_again for batch_norm_train), attributes, posts and inputs,
+ * of which some may be repeated, too. Backward steps that come later read what it makes, to the
+ * bit the first output of that step, whose memory is free in between.
+ */
+typedef enum plan_recompute {
+    PLAN_RECOMPUTE_AUTO, /* where it saves a twentieth of the memory and takes a twentieth of the
+                            work at most */
+    PLAN_RECOMPUTE_NEVER,
+    PLAN_RECOMPUTE_ALWAYS, /* all that lowers the peak */
+} plan_recompute;
+
 typedef enum plan_section { SECTION_ONCE, SECTION_STEP, SECTION_UPDATE } plan_section;
 
 typedef struct plan_post {
@@ -85,6 +99,7 @@ typedef struct plan_step {
     uint32_t wrt; /* as graph_node.wrt */
     int forward;  /* backward: number of its forward step; else -1 */
     int part;     /* backward: the forward step's post that it belongs to, from 1; 0: its own op */
+    int again;    /* number of the forward step whose first output it makes once more; -1: none */
     int module;
     op_attrs attrs;
     const char *name;
@@ -170,6 +185,7 @@ typedef struct plan_request {
     bool fuse;      /* sums and activations become posts of the step before them; default true */
     bf16_unit bf16; /* compute in bf16 what this unit does faster, by the table in precision.c;
                        default BF16_NONE: nothing. Graphs in f64 stay so. */
+    plan_recompute recompute;
 } plan_request;
 #define PLAN_REQUEST_INIT                                                                          \
     {                                                                                              \
@@ -215,6 +231,9 @@ thaw_status plan_verify(const plan *p, const thaw_effect *effect) THAW_MUST_USE;
 
 /* Forward steps whose result is bf16, casts aside. */
 int plan_count_bf16(const plan *p);
+
+/* Steps that make something once more. */
+int plan_count_again(const plan *p);
 
 /* Steps whose posts have an op, such as norms folded; forward steps alone. */
 int plan_count_posts(const plan *p, op_kind op);
@@ -263,8 +282,9 @@ thaw_status thaw__plan_prune(plan_build *b) THAW_MUST_USE; /* fills live */
 thaw_status thaw__plan_fuse(plan_build *b) THAW_MUST_USE;  /* fills head and next */
 thaw_status
 thaw__plan_order(plan_build *b) THAW_MUST_USE; /* fills steps and slots, step_of, slot_of */
-thaw_status thaw__plan_inplace(plan_build *b) THAW_MUST_USE; /* fills host */
-thaw_status thaw__plan_memory(plan_build *b) THAW_MUST_USE;  /* fills offsets, arena_bytes */
+thaw_status thaw__plan_recompute(plan_build *b) THAW_MUST_USE; /* adds steps and slots */
+thaw_status thaw__plan_inplace(plan_build *b) THAW_MUST_USE;   /* fills host */
+thaw_status thaw__plan_memory(plan_build *b) THAW_MUST_USE;    /* fills offsets, arena_bytes */
 
 /* Value v is an input of the run under another shape, so its node is no step; *index is the input.
  */
@@ -276,6 +296,11 @@ uint8_t thaw__plan_mode_of(op_kind op);
 /* Whether `post` may stand after `before`, the step's own op or an earlier post, as in the table of
  * posts above; of a step whose own op is `own`. */
 bool thaw__plan_may_post(op_kind own, op_kind before, op_kind post, bool backward);
+
+/* The op that makes the first output of a forward op once more, OP_COUNT: none; and slot i of what
+ * it reads, in place of `forward`. */
+op_kind thaw__plan_again_op(op_kind op);
+int thaw__plan_again_input(const plan_step *forward, int i);
 
 /* Whether output `out` of a step may take over the memory of its input `in`, life spans aside. */
 bool thaw__plan_may_share(const plan *p, const plan_step *step, int in, int out);

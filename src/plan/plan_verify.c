@@ -243,11 +243,59 @@ static thaw_status check_forward(const verify_call *c, int s)
     return check_folded(c, s);
 }
 
-/* A slot that a backward step reads is the forward step's own where its gradients read it, else it
- * is left out. */
-static bool reads_right(int slot, int forward, bool reads)
+static bool same_tensor(const plan *p, int a, int b)
 {
-    return slot == (reads ? forward : -1);
+    return p->slot[a].dtype == p->slot[b].dtype &&
+           shape_equal(&p->slot[a].shape, &p->slot[b].shape);
+}
+
+/* Slot b, or what a step made of it once more. */
+static bool same_value(const plan *p, int a, int b)
+{
+    const plan_step *maker;
+
+    if (a == b || a < 0 || b < 0 || p->slot[a].place != SLOT_ARENA ||
+        p->slot[a].first >= p->n_once + p->n_step)
+        return a == b;
+    maker = &p->step[p->slot[a].first];
+    return maker->again >= 0 && maker->again < p->slot[a].first && maker->out[0] == a &&
+           p->step[maker->again].out[0] == b;
+}
+
+/* It makes what the forward step made: the same op and posts of the same values. */
+static thaw_status check_again(const verify_call *c, int s)
+{
+    const plan *p = c->p;
+    const plan_step *step = &p->step[s], *forward;
+    const int more = step->op == OP_BATCH_NORM_AGAIN ? 1 : 0;
+
+    if (step->wrt || step->again >= p->n_once + p->n_forward || step->again >= s)
+        return bad_step(c, s, "it repeats no forward step");
+    forward = &p->step[step->again];
+    if (forward->wrt || forward->again >= 0 || thaw__plan_again_op(forward->op) != step->op ||
+        memcmp(&forward->attrs, &step->attrs, sizeof step->attrs) != 0 ||
+        forward->module != step->module || forward->n_post != step->n_post ||
+        forward->n_reads != step->n_reads + more || step->n_out != 1)
+        return bad_step(c, s, "it repeats another op");
+    for (int i = 0; i < step->n_reads; i++)
+        if (!same_value(p, step->in[i], thaw__plan_again_input(forward, i)))
+            return bad_step(c, s, "it repeats a step with other inputs");
+    for (int k = 0; k < step->n_post; k++)
+        if (forward->post[k].op != step->post[k].op ||
+            forward->post[k].chain != step->post[k].chain ||
+            forward->post[k].n_in != step->post[k].n_in ||
+            memcmp(&forward->post[k].attrs, &step->post[k].attrs, sizeof(op_attrs)) != 0)
+            return bad_step(c, s, "it repeats a step with other posts");
+    return same_tensor(p, step->out[0], forward->out[0])
+               ? THAW_OK
+               : bad_step(c, s, "it makes another shape than the step that it repeats");
+}
+
+/* A slot that a backward step reads is the forward step's own, or what made it once more, where its
+ * gradients read it, else it is left out. */
+static bool reads_right(const plan *p, int slot, int forward, bool reads)
+{
+    return reads ? same_value(p, slot, forward) : slot == -1;
 }
 
 static thaw_status check_reads(const verify_call *c, int s, const plan_step *forward)
@@ -261,25 +309,19 @@ static thaw_status check_reads(const verify_call *c, int s, const plan_step *for
         if (step->wrt & OP_IN(i))
             reads |= info->grad[i].reads;
     for (int i = 0; i < part.n_in; i++)
-        if (!reads_right(step->in[backward_in(info, step->n_out, i)], part.in[i],
+        if (!reads_right(c->p, step->in[backward_in(info, step->n_out, i)], part.in[i],
                          (reads & OP_IN(i)) != 0) ||
             ((reads & OP_IN(i)) && i == part.chain))
             return bad_step(c, s,
                             "an input of the forward step is missing, another, or kept for "
                             "nothing");
     for (int j = 0; j < part.n_out; j++)
-        if (!reads_right(step->in[backward_out(info, step->n_out, j)],
+        if (!reads_right(c->p, step->in[backward_out(info, step->n_out, j)],
                          out_of(forward, step->part, j), (reads & OP_OUT(j)) != 0))
             return bad_step(c, s,
                             "an output of the forward step is missing, another, or kept for "
                             "nothing");
     return THAW_OK;
-}
-
-static bool same_tensor(const plan *p, int a, int b)
-{
-    return p->slot[a].dtype == p->slot[b].dtype &&
-           shape_equal(&p->slot[a].shape, &p->slot[b].shape);
 }
 
 /* A sum of gradients: both of one shape. */
@@ -315,9 +357,9 @@ static thaw_status check_backward_post(const verify_call *c, int s, const plan_s
         return bad_step(c, s, "its post is another layer");
     reads = op_table[post->op].grad[part.chain].reads;
     for (int i = 0; i < part.n_in; i++)
-        if (!reads_right(post->in[i], part.in[i], (reads & OP_IN(i)) != 0))
+        if (!reads_right(c->p, post->in[i], part.in[i], (reads & OP_IN(i)) != 0))
             return bad_step(c, s, "its post reads another input than forward");
-    if (!reads_right(post->in[part.n_in], out_of(forward, step->part + 1, 0),
+    if (!reads_right(c->p, post->in[part.n_in], out_of(forward, step->part + 1, 0),
                      (reads & OP_OUT(0)) != 0))
         return bad_step(c, s, "its post reads another output than forward");
     return THAW_OK;
@@ -396,8 +438,10 @@ static thaw_status check_steps(const verify_call *c)
             return bad_step(c, s, "it is in the wrong section");
         if (step->wrt && s < p->n_once + p->n_forward)
             return bad_step(c, s, "a backward step among the forward ones");
-        if (!step->wrt && step->op != OP_ADD && s >= p->n_once + p->n_forward)
+        if (!step->wrt && step->op != OP_ADD && step->again < 0 && s >= p->n_once + p->n_forward)
             return bad_step(c, s, "a forward step among the backward ones");
+        if (step->again >= 0)
+            THAW_CHECK(check_again(c, s));
         THAW_CHECK(step->wrt ? check_backward(c, s) : check_forward(c, s));
         THAW_CHECK(check_mode(c, s));
     }

@@ -138,6 +138,7 @@ static const struct {
     [OP_DROPOUT] = {OP_IN(0), OP_IN(0), any_time},
     [OP_BATCH_NORM_TRAIN] = {OP_IN(0), OP_IN(0), any_time},
     [OP_BATCH_NORM_INFER] = {OP_IN(0), OP_IN(0), makes_d_src_alone},
+    [OP_BATCH_NORM_AGAIN] = {OP_IN(0), 0, any_time},
     [OP_FLATTEN] = {OP_IN(0), OP_IN(0), keeps_order},
     [OP_LAYER_NORM] = {OP_IN(0), OP_IN(0), any_time},
     [OP_RMS_NORM] = {OP_IN(0), OP_IN(0), any_time},

@@ -2,7 +2,8 @@
  * budget.c - the memory of a run, before it begins: the peak of each phase from its plan, and
  * whether that is allowed.
  *
- * Where 'train.memory_limit' is too small for a batch, the batch is cut into equal pieces whose
+ * Where that is too little, cheap results are made again backward instead of being kept. Where
+ * 'train.memory_limit' is still too small for a batch, the batch is cut into equal pieces whose
  * gradients add up, as long as nothing in the network looks across samples: a batch norm that
  * trains does, and then the run is refused. The prediction is a function of the recipe, the data
  * and the kernels, never of what the process happens to have, nor of how kernels were measured: a
@@ -22,6 +23,11 @@
 int job_pieces(const job *j, int phase)
 {
     return j->pieces ? j->pieces[phase] : 1;
+}
+
+plan_recompute job_recompute(const job *j, int phase)
+{
+    return j->recomputes && j->recomputes[phase] ? PLAN_RECOMPUTE_ALWAYS : j->recipe->recompute;
 }
 
 int64_t job_micro_batch(const job *j, int phase)
@@ -233,12 +239,41 @@ static size_t machine_allows(const job *j)
     return sum;
 }
 
+/* What costs a little time and no bit of a result comes before all else. */
+static thaw_status recompute(text *notes, job *j, shortage *s)
+{
+    char before[32], after[32];
+    size_t bytes;
+
+    if (s->needed <= s->allowed || j->recipe->recompute != PLAN_RECOMPUTE_AUTO)
+        return THAW_OK;
+    j->recomputes[s->phase] = true;
+    THAW_CHECK(budget_phase(&bytes, j, s->phase, s->batch));
+    if (bytes < s->needed)
+        text_addf(
+            notes,
+            "phase '%s': cheap results are made again backward instead of being kept, to stay "
+            "within %s: %s instead of %s; results are the same\n",
+            thaw_schedule_phase_name(j->schedule, s->phase), s->who, format_bytes(after, bytes),
+            format_bytes(before, s->needed));
+    j->recomputes[s->phase] = bytes < s->needed;
+    s->needed = THAW_MIN(bytes, s->needed);
+    return THAW_OK;
+}
+
 static thaw_status fit_phase(text *notes, job *j, int phase, size_t machine)
 {
     const uint64_t limit = j->recipe->memory_limit;
     shortage s = {.phase = phase, .batch = recipe_batch(j->recipe, phase)};
 
     THAW_CHECK(predict(&s.needed, &s.across, j, phase, s.batch));
+    s.allowed = limit > 0 ? (size_t)THAW_MIN(limit, SIZE_MAX) : SIZE_MAX;
+    s.who = "'train.memory_limit'";
+    if (machine < s.allowed) {
+        s.allowed = machine;
+        s.who = "this machine";
+    }
+    THAW_CHECK(recompute(notes, j, &s));
     if (limit > 0 && s.needed > limit) {
         s.allowed = limit > SIZE_MAX ? SIZE_MAX : (size_t)limit;
         s.who = "'train.memory_limit'";
@@ -269,9 +304,11 @@ thaw_status budget_fit(text *notes, job *j, bool machine)
     const int n = thaw_schedule_n_phases(j->schedule);
     const size_t allows = machine ? machine_allows(j) : SIZE_MAX;
 
+    thaw__free(j->recomputes);
     thaw__free(j->pieces);
+    j->recomputes = thaw__new((size_t)n, sizeof *j->recomputes);
     j->pieces = thaw__new((size_t)n, sizeof *j->pieces);
-    if (!j->pieces)
+    if (!j->recomputes || !j->pieces)
         return thaw_fail(THAW_E_NOMEM, "out of memory for the budget of a run");
     for (int p = 0; p < n; p++)
         j->pieces[p] = 1;

@@ -429,6 +429,7 @@ void job_close(job *j)
     if (j->source)
         (void)pthread_mutex_destroy(&j->source->turn);
     thaw__free(j->source);
+    thaw__free(j->recomputes);
     thaw__free(j->pieces);
     thaw__free(j->targets);
     thaw__free(j->load_note);

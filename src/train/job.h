@@ -24,6 +24,7 @@ typedef struct job {
     struct job_source *source;     /* adapters of the caller's own data, or NULL */
     exec *exec;
     int threads;
+    bool *recomputes;   /* [n_phases] all that is cheap, to save memory; NULL: none */
     int *pieces;        /* [n_phases] micro-batches in which a batch is run; NULL: one each */
     int64_t eval_batch; /* samples of a batch in evaluations; 0: the data's */
     void *targets;      /* of a batch for a squared error: one-hot rows; made when first needed */
@@ -160,16 +161,19 @@ void tune_print(text *out, const job *j);
 
 /*
  * Memory of a run before it begins (budget.c): of each phase, from its plan, and whether that is
- * within train.memory_limit and what the machine has. Where a batch is too large for the limit and
- * may be cut into equal pieces without another result than by rounding, j->pieces says so. The
- * prediction depends on the recipe, the data and the kernels alone, so that a resume cuts alike.
+ * within train.memory_limit and what the machine has. Where it is not, all that is cheap is made
+ * again instead of kept, which changes no bit of a result: j->recomputes says so. Where that is not
+ * enough for the limit, and a batch may be cut into equal pieces without another result than by
+ * rounding, j->pieces says so. The prediction depends on the recipe, the data and the kernels
+ * alone, so that a resume cuts alike.
  *
- * notes: a line for each phase whose batch is cut. machine: look at what it has, too. Errors:
- * THAW_E_NOMEM with the largest batch that fits.
+ * notes: a line for each phase that recomputes for it, and for each whose batch is cut. machine:
+ * look at what it has, too. Errors: THAW_E_NOMEM with the largest batch that fits.
  */
 thaw_status budget_fit(text *notes, job *j, bool machine) THAW_MUST_USE;
 thaw_status budget_phase(size_t *bytes, job *j, int phase, int64_t batch) THAW_MUST_USE;
 int job_pieces(const job *j, int phase);
+plan_recompute job_recompute(const job *j, int phase);
 int64_t job_micro_batch(const job *j, int phase);
 
 /* Run an awake plan on one batch; then read an f64 scalar of its results. */

@@ -96,6 +96,7 @@ thaw_status plans_compile_part(plan **out, job *j, const thaw_effect *effect, in
     request.fold = r->fold;
     request.fuse = r->fuse;
     request.bf16 = plans_bf16(r);
+    request.recompute = effect ? job_recompute(j, effect->phase) : PLAN_RECOMPUTE_NEVER;
     request.part = part;
     request.cut = cut;
     request.loss_op = part == PLAN_PREFIX ? OP_COUNT : r->loss;

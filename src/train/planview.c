@@ -206,6 +206,9 @@ static void print_posts(text *out, const plan *p)
     }
     if (*before == ',')
         text_add(out, "\n");
+    if (plan_count_again(p) > 0)
+        text_addf(out, "    backward: %d results made again instead of kept\n",
+                  plan_count_again(p));
 }
 
 static void print_bf16(text *out, const job *j, const plan *p)

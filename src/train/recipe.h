@@ -11,6 +11,7 @@
 #include "exec/exec.h"
 #include "model/model.h"
 #include "optim/optim.h"
+#include "plan/plan.h"
 
 #include <thaw/thaw.h>
 
@@ -130,6 +131,7 @@ struct thaw_recipe {
     bool frozen_norm_eval;
     bool fold, fuse;    /* plan.fold, plan.fuse */
     bool measures;      /* plan.tune */
+    plan_recompute recompute;
     int64_t eval_every; /* epochs; 0: only at the ends of phases */
     bool eval_at_start;
 

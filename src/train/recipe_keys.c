@@ -36,6 +36,7 @@ CHOICES(losses, "cross_entropy", "mse")
 CHOICES(caches, "auto", "off")
 CHOICES(tunes, "table", "measure")
 CHOICES(precisions, "auto", "f32", "bf16", "f64")
+CHOICES(recomputes, "auto", "never", "always")
 CHOICES(frozen_norms, "train", "eval")
 CHOICES(optimizer_modes, "rebuild", "keep", "hold")
 CHOICES(on_freezes, "keep", "reset", "park")
@@ -631,6 +632,10 @@ static const recipe_key table[] = {
      .help = "which kernels dense layers get where several do: those of a table of shapes, or the "
              "fastest as measured before the first step; then the run and its checkpoints keep the "
              "choices in tune.json, and one beside a recipe is used instead of measuring"},
+    {"plan", "recompute", KEY_CHOICE, .choice = recomputes, .standard = "'auto'", RECIPE(recompute),
+     .help = "norms, activations and sums are made again backward instead of being kept; results "
+             "are the same to the bit. auto: where it saves 5% of the memory for 5% of the work or "
+             "less, or where 'train.memory_limit' asks for it"},
     {"cache", "features", KEY_CHOICE, .choice = caches, .standard = "'auto'", RECIPE(cache_off),
      .help = "keep what the frozen beginning of the network makes of each sample, for later epochs "
              "and phases; results are the same without"},

@@ -99,6 +99,7 @@ static const struct {
     {"train", "frozen_norm", REFUSED},
     {"train", "eval_every", LATER},
     {"train", "eval_at_start", FREE},
+    {"plan", "recompute", FREE},
     {"plan", NULL, BITS},
     {"cache", "views", REFUSED},
     {"cache", NULL, FREE},

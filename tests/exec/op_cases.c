@@ -71,7 +71,8 @@ static void fill_distinct(double *x, size_t n, dice *d)
 
 static void fill_real(double *x, size_t n, dice *d, op_kind op, int input)
 {
-    const bool norm = op == OP_BATCH_NORM_TRAIN || op == OP_BATCH_NORM_INFER;
+    const bool norm =
+        op == OP_BATCH_NORM_TRAIN || op == OP_BATCH_NORM_INFER || op == OP_BATCH_NORM_AGAIN;
 
     if (op == OP_RELU || op == OP_RELU6)
         fill_apart_from_kinks(x, n, d);
@@ -272,6 +273,7 @@ static const struct {
     [OP_LINEAR] = {make_linear, OP_IN(1) | OP_IN(2)},
     [OP_BATCH_NORM_TRAIN] = {make_batch_norm, 0x3e},
     [OP_BATCH_NORM_INFER] = {make_batch_norm, 0x1e},
+    [OP_BATCH_NORM_AGAIN] = {make_batch_norm, 0x06},
     [OP_RELU] = {make_map, 0},
     [OP_RELU6] = {make_map, 0},
     [OP_ADD] = {make_map, 0},
@@ -405,6 +407,7 @@ static const struct {
     [OP_DROPOUT] = {true, true, OP_IN(0)},
     [OP_BATCH_NORM_TRAIN] = {true, true, OP_IN(2)},
     [OP_BATCH_NORM_INFER] = {true, true, OP_IN(0) | OP_IN(2)},
+    [OP_BATCH_NORM_AGAIN] = {true, false, 0},
     [OP_LAYER_NORM] = {true, true, OP_IN(2)},
     [OP_RMS_NORM] = {true, true, 0},
     [OP_GELU] = {true, true, 0},
@@ -528,6 +531,7 @@ static int add_step(op_plan *p, op_kind op, uint32_t wrt, const op_attrs *attrs,
                                           .op = op,
                                           .wrt = wrt,
                                           .forward = wrt ? p->forward : -1,
+                                          .again = -1,
                                           .module = -1,
                                           .name = "case",
                                           .n_in = n_in,

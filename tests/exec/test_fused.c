@@ -125,8 +125,8 @@ static void set_effect(fused_net *f, freezing how, bool norms_train)
                               .mode = f->mode};
 }
 
-static void fused_open(fused_net *f, const exec_ops *ops, dtype real, uint64_t seed, freezing how,
-                       bool norms_train, bool fused)
+static void open_as(fused_net *f, const exec_ops *ops, dtype real, uint64_t seed, freezing how,
+                    bool norms_train, bool fused, plan_recompute recompute)
 {
     plan_request request = PLAN_REQUEST_INIT;
 
@@ -146,9 +146,16 @@ static void fused_open(fused_net *f, const exec_ops *ops, dtype real, uint64_t s
     request.scratch = exec_scratch;
     request.scratch_user = f->exec;
     request.fold = request.fuse = fused;
+    request.recompute = recompute;
     CHECK_OK(plan_compile(&f->plan, &request));
     CHECK_OK(params_set_trainable(f->params, f->trainable));
     CHECK_OK(exec_wake(&f->session, f->exec, f->plan));
+}
+
+static void fused_open(fused_net *f, const exec_ops *ops, dtype real, uint64_t seed, freezing how,
+                       bool norms_train, bool fused)
+{
+    open_as(f, ops, real, seed, how, norms_train, fused, PLAN_RECOMPUTE_NEVER);
 }
 
 static void fused_close(fused_net *f)
@@ -270,6 +277,62 @@ static void test_ref(void **state)
 }
 
 /* ----------------------------------------------------------------------------------------------
+ * recomputing */
+
+static void compare_bits(const fused_net *got, const fused_net *want, const char *what)
+{
+    const plan_results *a = &got->plan->results, *b = &want->plan->results;
+
+    CHECK_MSG(memcmp(exec_read(got->session, a->loss), exec_read(want->session, b->loss),
+                     sizeof(double)) == 0,
+              "%s: the loss has other bits", what);
+    for (int i = 0; i < got->params->n; i++) {
+        const param *const x = &got->params->item[i], *const y = &want->params->item[i];
+
+        CHECK_MSG(memcmp(x->data, y->data, x->bytes) == 0, "%s: '%s' has other bits", what,
+                  x->name);
+        CHECK_MSG(!x->grad || memcmp(x->grad, y->grad, x->bytes) == 0,
+                  "%s: the gradient of '%s' has other bits", what, x->name);
+    }
+}
+
+/* What is made again has the bits that it had; and memory is saved where anything is. */
+static void test_made_again(void **state)
+{
+    static const struct {
+        const exec_ops *ops;
+        dtype real;
+    } kind[] = {{&exec_dnn, DTYPE_F32}, {&exec_ref, DTYPE_F32}, {&exec_ref, DTYPE_F64}};
+    int n = 0;
+
+    (void)state;
+    for (uint64_t seed = 1; seed <= 3 * BLOCKS; seed++) {
+        const freezing how = (freezing)(seed % NONE);
+        const bool norms_train = seed % 4 != 0, fused = seed % 3 != 0;
+        const size_t k = seed % THAW_COUNT(kind);
+        fused_net got, want;
+        char what[80];
+
+        open_as(&want, kind[k].ops, kind[k].real, seed, how, norms_train, fused,
+                PLAN_RECOMPUTE_NEVER);
+        open_as(&got, kind[k].ops, kind[k].real, seed, how, norms_train, fused,
+                PLAN_RECOMPUTE_ALWAYS);
+        CHECK_INT(plan_count_again(want.plan), 0);
+        for (int i = 0; i < 2; i++) {
+            run(&want, seed + (uint64_t)i);
+            run(&got, seed + (uint64_t)i);
+        }
+        snprintf(what, sizeof what, "seed %llu, freezing %d, norms %d, fused %d",
+                 (unsigned long long)seed, (int)how, norms_train, fused);
+        compare_bits(&got, &want, what);
+        n += plan_count_again(got.plan) > 0;
+        fused_close(&got);
+        fused_close(&want);
+    }
+    CHECK_MSG(n > BLOCKS / 2, "only %d networks made anything again", n);
+}
+
+/* ----------------------------------------------------------------------------------------------
  * folding */
 
 /* Parameters are as before; a change of any of them is seen in the next run. */
@@ -370,11 +433,9 @@ static void test_not_a_number_is_seen(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_dnn),
-        cmocka_unit_test(test_ref),
-        cmocka_unit_test(test_fold_follows_parameters),
-        cmocka_unit_test(test_batches),
-        cmocka_unit_test(test_not_a_number_is_seen),
+        cmocka_unit_test(test_dnn),        cmocka_unit_test(test_ref),
+        cmocka_unit_test(test_made_again), cmocka_unit_test(test_fold_follows_parameters),
+        cmocka_unit_test(test_batches),    cmocka_unit_test(test_not_a_number_is_seen),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

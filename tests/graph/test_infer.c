@@ -130,6 +130,7 @@ static const infer_case fit_table[] = {
     {OP_BATCH_NORM_TRAIN, NORM(1e-5, 0.1), "B,4,4,6 | 6 | 6 | 6 | 6 | () i64",
      "[B, 4, 4, 6] f32 | [6] f32 | [6] f32", THAW_OK},
     {OP_BATCH_NORM_INFER, NORM(0, 0), "B,6 | 6 | 6 | 6 | 6", "[B, 6] f32", THAW_OK},
+    {OP_BATCH_NORM_AGAIN, NORM(0, 0), "B,6 | 6 | 6 | 6 | 6", "[B, 6] f32", THAW_OK},
     {OP_RELU, NONE, "B,T,8", "[B, T, 8] f32", THAW_OK},
     {OP_RELU6, NONE, "3", "[3] f32", THAW_OK},
     {OP_ADD, NONE, "B,2,2,8 | B,2,2,8", "[B, 2, 2, 8] f32", THAW_OK},

@@ -36,6 +36,7 @@ static inline void setup_init(setup *s, net n, value_id output)
                               .mode = s->mode};
     s->request.fold = s->request.fuse =
         false; /* each layer its own step; test_fuse asks for more */
+    s->request.recompute = PLAN_RECOMPUTE_NEVER; /* test_recompute asks for more */
     s->request.model = n.g;
     s->request.output = output;
     s->request.effect = &s->effect;
