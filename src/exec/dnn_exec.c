@@ -280,6 +280,11 @@ static size_t fold_scratch(const plan *p, const plan_step *step, const dnn_kerne
     return packing_scratch(reader, &source, weight_bytes(p, step));
 }
 
+static size_t aligned(size_t bytes)
+{
+    return (bytes + 63) / 64 * 64;
+}
+
 /* So many rows that packing a weight takes no time beside the product. */
 enum { MANY_ROWS = 256 };
 
@@ -486,6 +491,43 @@ static thaw_status wake_step(dnn_step *out, exec_session *s, int i)
     return packing_use(&out->packing, s->exec, &state->packings, reader, &out->source);
 }
 
+/* As wake_step does, for one plan of several. */
+static void count_packings(packing_count *count, const exec *e, const plan *p)
+{
+    for (int i = 0; i < count_steps(p); i++) {
+        const plan_step *const step = &p->step[i];
+        packing_source source;
+        dnn_kernels k;
+        exec_call c;
+
+        if (!is_dense(p, step) || !dnn_supports(e, p, step))
+            continue;
+        exec_step_shapes(&c, p, step);
+        if (!find_kernels(&k, e, &c, step) || !weight_reader(&k) ||
+            own_packing(p, step, &c, &k) > 0)
+            continue;
+        source = source_of(p, step);
+        packing_add_need(count, e, weight_reader(&k), &source);
+    }
+}
+
+static thaw_status dnn_packed(size_t *bytes, const exec *e, const plan *const *p, int n)
+{
+    packing_count count = {.n = 0};
+    size_t most = 1;
+
+    for (int i = 0; i < n; i++)
+        most += (size_t)count_steps(p[i]);
+    count.need = thaw__new(most, sizeof *count.need);
+    if (!count.need)
+        return thaw_fail(THAW_E_NOMEM, "out of memory for the memory of %d plans", n);
+    for (int i = 0; i < n; i++)
+        count_packings(&count, e, p[i]);
+    *bytes = count.bytes;
+    thaw__free(count.need);
+    return THAW_OK;
+}
+
 static thaw_status dnn_wake(exec_session *s)
 {
     const size_t n = (size_t)count_steps(s->plan);
@@ -690,6 +732,7 @@ const exec_ops exec_dnn = {
     .name = "dnn",
     .supports = dnn_supports,
     .scratch = dnn_scratch,
+    .packed = dnn_packed,
     .open = dnn_exec_open,
     .close = dnn_exec_close,
     .wake = dnn_wake,

@@ -159,6 +159,12 @@ size_t exec_packed_bytes(const exec *e)
     return e->packed_bytes;
 }
 
+thaw_status exec_foresee_packed(size_t *bytes, const exec *e, const plan *const *p, int n)
+{
+    *bytes = 0;
+    return e->ops->packed ? e->ops->packed(bytes, e, p, n) : THAW_OK;
+}
+
 size_t exec_scratch(const void *e, const plan *p, const plan_step *step)
 {
     const exec *const self = e;

@@ -35,6 +35,8 @@ typedef struct exec_ops {
      * made to answer, for wake to find). */
     bool (*supports)(const exec *e, const plan *p, const plan_step *step);
     size_t (*scratch)(const exec *e, const plan *p, const plan_step *step);
+    /* Bytes of the packed weights that n plans keep together while awake. */
+    thaw_status (*packed)(size_t *bytes, const exec *e, const plan *const *p, int n);
     /* e->impl is the executor's own. open leaves nothing behind when it fails. */
     thaw_status (*open)(exec *e);
     void (*close)(exec *e);
@@ -134,6 +136,10 @@ size_t exec_packed_bytes(
 
 /* What an executor multiplies bf16 with on this machine; ref is BF16_NONE. */
 bf16_unit exec_bf16(const exec_ops *ops);
+
+/* What exec_packed_bytes will be with these plans awake. */
+thaw_status exec_foresee_packed(size_t *bytes, const exec *e, const plan *const *p,
+                                int n) THAW_MUST_USE;
 
 /* Whether what a forward step makes of a sample has the same bits whatever else is in the batch. */
 bool exec_any_batch(const exec *e);

@@ -76,22 +76,49 @@ bool packing_is_finite(const exec *e, const packing_source *source)
 /* ----------------------------------------------------------------------------------------------
  * the list */
 
-static bool serves(const packing *p, const dnn_kernel *kernel, const packing_source *source)
+static bool serves(const dnn_kernel *has, const packing_source *made_of, const dnn_kernel *kernel,
+                   const packing_source *source)
 {
-    return memcmp(&p->source, source, sizeof *source) == 0 && dnn_same_packing(p->kernel, kernel);
+    return memcmp(made_of, source, sizeof *source) == 0 && dnn_same_packing(has, kernel);
+}
+
+/* Where its bias begins, and its size. */
+static size_t size_of(size_t *bias, const param *item, const dnn_kernel *kernel,
+                      const packing_source *source)
+{
+    const size_t packed = dnn_packed_bytes(kernel), weight = packed > 0 ? packed : item->bytes;
+
+    *bias = aligned(weight);
+    return source->folds ? *bias + aligned((size_t)item->shape.dim[0] * sizeof(float)) : weight;
+}
+
+static bool is_needed(const dnn_kernel *kernel, const packing_source *source)
+{
+    return dnn_packed_bytes(kernel) > 0 || source->folds;
+}
+
+void packing_add_need(packing_count *c, const exec *e, const dnn_kernel *kernel,
+                      const packing_source *source)
+{
+    size_t bias;
+
+    if (!is_needed(kernel, source))
+        return;
+    for (int i = 0; i < c->n; i++)
+        if (serves(c->need[i].kernel, &c->need[i].source, kernel, source))
+            return;
+    c->need[c->n++] = (struct packing_need){.kernel = kernel, .source = *source};
+    c->bytes += size_of(&bias, item_of(e, source->weight), kernel, source);
 }
 
 static thaw_status make_packing(packing **out, exec *e, const dnn_kernel *kernel,
                                 const packing_source *source)
 {
     const param *item = item_of(e, source->weight);
-    const size_t packed = dnn_packed_bytes(kernel), weight = packed > 0 ? packed : item->bytes;
     packing *p = thaw__new(1, sizeof *p);
 
     if (p) {
-        p->bias = aligned(weight);
-        p->bytes =
-            source->folds ? p->bias + aligned((size_t)item->shape.dim[0] * sizeof(float)) : weight;
+        p->bytes = size_of(&p->bias, item, kernel, source);
         p->data = thaw__alloc(p->bytes);
     }
     if (!p || !p->data) {
@@ -109,11 +136,11 @@ thaw_status packing_use(packing **out, exec *e, packing_list *list, const dnn_ke
 {
     packing *p;
 
-    if (dnn_packed_bytes(kernel) == 0 && !source->folds) {
+    if (!is_needed(kernel, source)) {
         *out = NULL;
         return THAW_OK;
     }
-    for (p = list->first; p && !serves(p, kernel, source);)
+    for (p = list->first; p && !serves(p->kernel, &p->source, kernel, source);)
         p = p->next;
     if (!p) {
         THAW_CHECK(make_packing(&p, e, kernel, source));

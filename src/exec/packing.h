@@ -35,6 +35,18 @@ thaw_status packing_use(packing **out, exec *e, packing_list *list, const dnn_ke
                         const packing_source *source) THAW_MUST_USE;
 void packing_leave(packing *p); /* one use less; NULL: nothing */
 
+/* Copies to be counted before they are made: each once. room: for as many as are added. */
+typedef struct packing_count {
+    struct packing_need {
+        const dnn_kernel *kernel;
+        packing_source source;
+    } * need;
+    int n;
+    size_t bytes;
+} packing_count;
+void packing_add_need(packing_count *c, const exec *e, const dnn_kernel *kernel,
+                      const packing_source *source);
+
 /* Give back what nobody uses. */
 void packing_drop_unused(exec *e, packing_list *list);
 

@@ -11,14 +11,9 @@
  */
 #include "train/train.h"
 
-#include <string.h>
-
 /* What the program and its libraries take beside all that is counted: 12 to 20 MiB were measured,
  * the more with compressed data. */
 #define BASELINE ((size_t)24 << 20)
-
-/* The executor's packed copies of weights: one for each direction. */
-#define PACKED_COPIES 2
 
 int job_pieces(const job *j, int phase)
 {
@@ -79,13 +74,10 @@ static size_t buffer_bytes(const params *p)
 static size_t beside(const job *j, int phase, const plan *p)
 {
     const bool restores = j->recipe->phase[phase].options.until_restore;
-    const bool packs = strcmp(j->recipe->executor->name, "ref") != 0;
     size_t sum = BASELINE;
 
     add(&sum, data_bytes(j));
     add(&sum, buffer_bytes(j->params)); /* to undo a step that was not finite */
-    for (int i = 0; i < PACKED_COPIES && packs; i++)
-        add(&sum, p->param_bytes);
     if (j->recipe->loader.prefetch)
         add(&sum, p->input_bytes);
     if (restores)
@@ -102,6 +94,11 @@ static bool sees_across_samples(const plan *p)
     return false;
 }
 
+static bool evaluates(const job *j)
+{
+    return j->valid || j->test;
+}
+
 /* One batch size of a phase, with evaluations in batches of the same size or the data's, whichever
  * is smaller. */
 static thaw_status predict(size_t *bytes, bool *across, job *j, int phase, int64_t batch)
@@ -112,6 +109,7 @@ static thaw_status predict(size_t *bytes, bool *across, job *j, int phase, int64
     const thaw_effect *effect;
     thaw_progress progress = {0};
     plan *train = NULL, *evaluation = NULL;
+    size_t packed = 0;
     int64_t end;
     thaw_status status;
 
@@ -121,9 +119,13 @@ static thaw_status predict(size_t *bytes, bool *across, job *j, int phase, int64
     THAW_TRY(thaw_schedule_effect(&effect, j->schedule, &progress));
     THAW_TRY(plans_compile(&train, j, effect, most, &r->phase[effect->built_phase].hyper));
     THAW_TRY(plans_compile(&evaluation, j, NULL, eval, NULL));
+    if (j->exec)
+        THAW_TRY(exec_foresee_packed(&packed, j->exec, (const plan *[]){train, evaluation},
+                                     evaluates(j) ? 2 : 1));
     *bytes = beside(j, phase, train);
+    add(bytes, packed);
     add(bytes, plan_peak_bytes(train));
-    if (evaluation->arena_bytes > train->arena_bytes)
+    if (evaluates(j) && evaluation->arena_bytes > train->arena_bytes)
         add(bytes, evaluation->arena_bytes - train->arena_bytes);
     *across = sees_across_samples(train);
 done:

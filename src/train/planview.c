@@ -207,8 +207,8 @@ static void print_posts(text *out, const plan *p)
     if (*before == ',')
         text_add(out, "\n");
     if (plan_count_again(p) > 0)
-        text_addf(out, "    backward: %d results made again instead of kept\n",
-                  plan_count_again(p));
+        text_addf(out, "    backward: %d %s made again instead of kept\n", plan_count_again(p),
+                  plan_count_again(p) == 1 ? "result" : "results");
 }
 
 static void print_bf16(text *out, const job *j, const plan *p)

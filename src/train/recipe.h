@@ -129,8 +129,8 @@ struct thaw_recipe {
     bool double_sums;      /* train.sums */
     uint64_t memory_limit; /* bytes; 0: what the machine has */
     bool frozen_norm_eval;
-    bool fold, fuse;    /* plan.fold, plan.fuse */
-    bool measures;      /* plan.tune */
+    bool fold, fuse; /* plan.fold, plan.fuse */
+    bool measures;   /* plan.tune */
     plan_recompute recompute;
     int64_t eval_every; /* epochs; 0: only at the ends of phases */
     bool eval_at_start;

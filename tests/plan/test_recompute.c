@@ -129,9 +129,9 @@ static void test_dump_says_so(void **state)
     text words = TEXT_INIT, json = TEXT_INIT;
 
     (void)state;
-    plan_dump(&words, p);
+    plan_dump(&words, p, NULL);
     CHECK_CONTAINS(words.data, "again batch_norm_again+relu");
-    plan_dump_json(&json, p);
+    plan_dump_json(&json, p, NULL);
     CHECK_CONTAINS(json.data, "\"again\":");
     text_done(&json);
     text_done(&words);
