@@ -75,9 +75,8 @@ void exec_set_sums(exec *e, bool in_double);
  *
  * exec_measure    time all ways of each dense layer of a plan, and choose; what is chosen already
  *                 stays. Takes memory for one layer's operands at a time. THAW_E_NOMEM, THAW_E_OS
- * exec_choose     a choice made before; nothing where the executor has none. THAW_E_DATA, with `name`
- *                 in front, when there is no such problem, it cannot be computed so, or it is
- *                 chosen already
+ * exec_choose     a choice made before; nothing where the executor has none. THAW_E_DATA, with
+ * `name` in front, when there is no such problem, it cannot be computed so, or it is chosen already
  * exec_choice_at  the i-th, in the order in which they were made; false: there are no more
  * exec_by_table   while set, plans are compiled as if there were none
  */
