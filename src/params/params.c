@@ -228,7 +228,7 @@ thaw_status params_snapshot_take(params_snapshot **inout, const params *p, bool 
 void params_snapshot_restore(const params_snapshot *s, params *p)
 {
     for (int i = 0; i < p->n; i++)
-        if (s->data[i]) {
+        if (s->data[i] && memcmp(p->item[i].data, s->data[i], p->item[i].bytes) != 0) {
             memcpy(p->item[i].data, s->data[i], p->item[i].bytes);
             params_touch(p, i);
         }
@@ -285,16 +285,20 @@ static double by_name_value(const param *item, uint64_t *state, bool is_norm_wei
     return is_norm_weight ? 1 + 0.1 * (2 * u - 1) : 0.1 * (2 * u - 1);
 }
 
-void params_init_by_name(params *p)
+void params_init_by_name(params *p, int i)
 {
-    for (int i = 0; i < p->n_trained; i++) {
-        param *item = &p->item[i];
-        const size_t length = strlen(item->name);
-        const bool is_weight = length >= 6 && strcmp(item->name + length - 6, "weight") == 0;
-        uint64_t state = hash_fnv1a(item->name);
+    param *item = &p->item[i];
+    const size_t length = strlen(item->name);
+    const bool is_weight = length >= 6 && strcmp(item->name + length - 6, "weight") == 0;
+    uint64_t state = hash_fnv1a(item->name);
 
-        for (size_t k = 0; k < item->elements; k++)
-            put_real(item, k, by_name_value(item, &state, is_weight));
-        params_touch(p, i);
-    }
+    for (size_t k = 0; k < item->elements; k++)
+        put_real(item, k, by_name_value(item, &state, is_weight));
+    params_touch(p, i);
+}
+
+void params_init_all_by_name(params *p)
+{
+    for (int i = 0; i < p->n_trained; i++)
+        params_init_by_name(p, i);
 }

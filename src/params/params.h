@@ -73,7 +73,7 @@ size_t params_state_bytes(const params *p);
 /*
  * Copy of all tensors' data (parameters and buffers), for best weights and for undoing a skipped
  * step's running statistics. snapshot_take reuses the memory of an earlier one. buffers_only leaves
- * parameters out.
+ * parameters out. Restoring leaves the version of what has not changed.
  */
 typedef struct params_snapshot params_snapshot;
 thaw_status params_snapshot_take(params_snapshot **inout, const params *p,
@@ -92,6 +92,7 @@ void params_snapshot_destroy(params_snapshot *s);
  */
 void params_init_uniform(params *p, int i, uint64_t seed, double bound);
 void params_fill(params *p, int i, double value);
-void params_init_by_name(params *p);
+void params_init_by_name(params *p, int i);
+void params_init_all_by_name(params *p);
 
 #endif

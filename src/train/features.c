@@ -182,8 +182,8 @@ static void add_plan(sha256 *h, const features *f, const plan *p)
         sha256_add(h, &p->step[i].attrs, sizeof p->step[i].attrs);
 }
 
-/* Name, type, shape and content. */
-static void add_tensor(sha256 *h, const param *item)
+/* Name, type, shape and content; of what no other process will see, the version of the content. */
+static void add_tensor(sha256 *h, const features *f, const param *item)
 {
     text t = TEXT_INIT;
 
@@ -192,7 +192,10 @@ static void add_tensor(sha256 *h, const param *item)
         text_addf(&t, " %lld", (long long)item->shape.dim[i]);
     add_text(h, &t);
     text_done(&t);
-    sha256_add(h, item->data, item->bytes);
+    if (f->folder)
+        sha256_add(h, item->data, item->bytes);
+    else
+        sha256_add(h, &item->version, sizeof item->version);
 }
 
 static uint64_t versions_of(const features *f)
@@ -234,7 +237,7 @@ static thaw_status digest_prefix(char out[65], features *f, value_id cut)
     THAW_TRY(sha256_begin(&h));
     add_plan(h, f, p);
     for (int i = 0; i < f->n_used; i++)
-        add_tensor(h, &f->job->params->item[f->used[i]]);
+        add_tensor(h, f, &f->job->params->item[f->used[i]]);
     sha256_end(out, h);
 done:
     plan_destroy(p);

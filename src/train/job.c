@@ -255,6 +255,22 @@ done:
     return status;
 }
 
+/* Values for all tensors: those of the file, where there is one, and start values. */
+static thaw_status fill_params(job *j, const char *path, bool new_head)
+{
+    bool *const loaded = thaw__new((size_t)j->model->n_tensors, sizeof *loaded);
+    thaw_status status = THAW_OK;
+
+    if (!loaded)
+        return thaw_fail(THAW_E_NOMEM, "out of memory for the network's weights");
+    if (path)
+        THAW_TRY(weights_load(&j->load_note, loaded, j->params, j->model, path, new_head));
+    weights_start(j->params, j->model, j->recipe, loaded);
+done:
+    thaw__free(loaded);
+    return status;
+}
+
 static thaw_status open_model(job *j, const char *weights)
 {
     const thaw_recipe *r = j->recipe;
@@ -274,10 +290,7 @@ static thaw_status open_model(job *j, const char *weights)
         THAW_CHECK(check_data_fits(&j->model->config, r, j->train));
     THAW_CHECK(find_labels(j, folder ? path : NULL));
     THAW_CHECK(make_params(j));
-    weights_start(j->params, j->model, r);
-    if (!path)
-        return THAW_OK;
-    return weights_load(&j->load_note, j->params, j->model, path, !weights && r->new_head);
+    return fill_params(j, path, !weights && r->new_head);
 }
 
 /* ----------------------------------------------------------------------------------------------

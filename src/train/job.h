@@ -53,11 +53,14 @@ dataset *job_split(const job *j, const char *split); /* NULL: none of that name 
 thaw_status job_schedule(thaw_schedule **out, const thaw_recipe *recipe, const thaw_tree *tree,
                          int64_t samples) THAW_MUST_USE;
 
-/* Start values for all tensors; then those of a file. note (may be NULL): what did not fit, freed
- * with thaw__free. */
-void weights_start(params *p, const model *m, const thaw_recipe *recipe);
-thaw_status weights_load(char **note, params *p, model *m, const char *path,
+/*
+ * Values of a file's tensors; then start values of all others. note (may be NULL): what did not
+ * fit, freed with thaw__free. loaded (may be NULL): [n_tensors], set to true where the file had
+ * one; weights_start leaves those alone, NULL: none.
+ */
+thaw_status weights_load(char **note, bool *loaded, params *p, model *m, const char *path,
                          bool new_head) THAW_MUST_USE;
+void weights_start(params *p, const model *m, const thaw_recipe *recipe, const bool *loaded);
 
 /*
  * A file's tensors matched with a network's, in the naming in which most of them agree. entry[i] is

@@ -9,18 +9,20 @@
 
 #include <string.h>
 
-void weights_start(params *p, const model *m, const thaw_recipe *recipe)
+void weights_start(params *p, const model *m, const thaw_recipe *recipe, const bool *loaded)
 {
     for (int i = 0; i < m->n_tensors; i++) {
         const model_tensor *t = &m->tensor[i];
 
-        if (t->bound > 0)
+        if (loaded && loaded[i])
+            continue;
+        if (recipe->init_by_name && i < p->n_trained)
+            params_init_by_name(p, i);
+        else if (t->bound > 0)
             params_init_uniform(p, i, (uint64_t)recipe->seed, t->bound);
         else if (t->dtype != DTYPE_I64)
             params_fill(p, i, t->fill);
     }
-    if (recipe->init_by_name)
-        params_init_by_name(p);
 }
 
 /* What loading finds. */
@@ -30,6 +32,7 @@ typedef struct loading {
     int n_problems;
     text note; /* for people */
     bool new_head, head_noted;
+    bool *loaded; /* NULL: nobody asks */
 } loading;
 
 static void note_problem(loading *x)
@@ -153,8 +156,12 @@ static thaw_status load_tensor(loading *x, params *p, int i)
     } else if (model_positions_side(t, &e->shape) > 0) {
         THAW_CHECK(load_positions(x, &p->item[i], t, e));
         params_touch(p, i);
-    } else
+    } else {
         wrong_shape(x, t, e);
+        return THAW_OK;
+    }
+    if (x->loaded)
+        x->loaded[i] = e != NULL;
     return THAW_OK;
 }
 
@@ -191,9 +198,10 @@ static void note_origin(loading *x)
     }
 }
 
-thaw_status weights_load(char **note, params *p, model *m, const char *path, bool new_head)
+thaw_status weights_load(char **note, bool *loaded, params *p, model *m, const char *path,
+                         bool new_head)
 {
-    loading x = {.new_head = new_head};
+    loading x = {.new_head = new_head, .loaded = loaded};
     weights_match *match = NULL;
     thaw_status status;
 

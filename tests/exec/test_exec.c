@@ -370,7 +370,7 @@ static void add_tensors(network *n)
         CHECK_OK(graph_param(&n->value[i], n->graph, i, tensor[i].name, tensor[i].dtype,
                              &tensor[i].shape));
     }
-    params_init_by_name(n->params);
+    params_init_all_by_name(n->params);
 }
 
 static void build_graph(network *n)

@@ -48,7 +48,7 @@ static inline params *start_by_name(const model *m)
         if (t->dtype != DTYPE_I64)
             params_fill(p, i, t->fill);
     }
-    params_init_by_name(p);
+    params_init_all_by_name(p);
     return p;
 }
 

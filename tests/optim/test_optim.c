@@ -38,7 +38,7 @@ static params *three_params(void)
     for (int i = 0; i < PARAMS; i++)
         CHECK_OK(params_add(p, name[i], i < 2 ? &matrix : &vector, DTYPE_F64, false));
     CHECK_OK(params_add(p, "bn.running_mean", &buffer, DTYPE_F64, true));
-    params_init_by_name(p);
+    params_init_all_by_name(p);
     return p;
 }
 

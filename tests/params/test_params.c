@@ -96,8 +96,8 @@ static void start_values_are_fixed_by_name(void **state)
         CHECK(w[i] >= -0.5f && w[i] < 0.5f && w[i] != 0);
         CHECK((double)w[i] == v[i]);
     }
-    params_init_by_name(p);
-    params_init_by_name(q);
+    params_init_all_by_name(p);
+    params_init_all_by_name(q);
     for (int i = 0; i < 12; i++)
         CHECK((double)w[i] == v[i] && fabs(v[i]) <= 1); /* sqrt(3 / 3) */
     for (int i = 0; i < 4; i++)

@@ -41,7 +41,7 @@ static void net_open(net_file *f)
 
         CHECK_OK(params_add(f->params, t->name, &t->shape, t->dtype, t->buffer));
     }
-    params_init_by_name(f->params);
+    params_init_all_by_name(f->params);
     CHECK_OK(weights_sources(&sources, f->params, NULL));
     f->n = f->params->n;
     CHECK(f->n < 120);

@@ -71,14 +71,14 @@ static void test_names(void **state)
         n++;
     }
     CHECK_INT(n, 4);
-    params_init_by_name(from.params);
+    params_init_all_by_name(from.params);
     small_path(path, *state, "vit.safetensors");
     for (int k = 0; k < n; k++) {
         vit to = vit_open(8);
         char *note = NULL;
 
         save_as(path, &from, naming[k]);
-        CHECK_OK(weights_load(&note, to.params, to.model, path, false));
+        CHECK_OK(weights_load(&note, NULL, to.params, to.model, path, false));
         CHECK_STR(note ? note : "", "");
         CHECK_STR(to.model->config.naming, naming[k]);
         for (int i = 0; i < to.params->n; i++)
@@ -100,10 +100,10 @@ static void test_positions(void **state)
     double src[5 * 8], want[17 * 8], got[17 * 8];
     char path[512], *note = NULL;
 
-    params_init_by_name(from.params);
+    params_init_all_by_name(from.params);
     small_path(path, *state, "vit.safetensors");
     save_as(path, &from, "timm");
-    CHECK_OK(weights_load(&note, to.params, to.model, path, false));
+    CHECK_OK(weights_load(&note, NULL, to.params, to.model, path, false));
     CHECK_STR(note, "'pos_embed' is for 2 x 2 patches in the file and for 4 x 4 here: interpolated "
                     "(bicubic)");
     CHECK_OK(tensor_convert(src, DTYPE_F64, from.params->item[at].data, DTYPE_F32, 5 * 8));
@@ -122,11 +122,11 @@ static void test_other_width(void **state)
     char path[512];
     const int q = params_find(to.params, "vit.encoder.layer.0.attention.attention.query.weight");
 
-    params_init_by_name(from.params);
+    params_init_all_by_name(from.params);
     small_path(path, *state, "vit.safetensors");
     save_as(path, &from, "timm");
     to.model->tensor[q].shape.dim[0] = 7;
-    CHECK_ERROR(weights_load(NULL, to.params, to.model, path, false), THAW_E_SHAPE,
+    CHECK_ERROR(weights_load(NULL, NULL, to.params, to.model, path, false), THAW_E_SHAPE,
                 "'blocks.0.attn.qkv.weight' is [24, 8] in the file");
     vit_close(&from);
     vit_close(&to);
