@@ -74,7 +74,7 @@ static void make_model(bench *b)
 
         must(params_add(b->params, t->name, &t->shape, t->dtype, t->buffer));
     }
-    params_init_by_name(b->params);
+    params_init_all_by_name(b->params);
 }
 
 /* Whether a layer trains in this measurement. */

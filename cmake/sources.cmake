@@ -117,6 +117,7 @@ set(THAW_REST_SOURCES
     src/exec/fast_dense.c
     src/exec/fast_gelu.c
     src/exec/fast_gemm.c
+    src/exec/fast_loss.c
     src/exec/fast_map.c
     src/exec/fast_norm.c
     src/exec/fast_pixels.c
@@ -195,6 +196,7 @@ set(THAW_KERNEL_SOURCES
     src/exec/fast_dense.c
     src/exec/fast_gelu.c
     src/exec/fast_gemm.c
+    src/exec/fast_loss.c
     src/exec/fast_map.c
     src/exec/fast_norm.c
     src/exec/fast_pool.c
@@ -422,6 +424,7 @@ set(THAW_CORE_EXAMPLES
 set(THAW_BENCHES
     bench/bench_control.c
     bench/bench_data.c
+    bench/bench_layers.c
     bench/bench_phases.c
     bench/bench_pictures.c
     bench/bench_save.c

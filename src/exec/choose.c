@@ -82,7 +82,7 @@ dnn_problem choice_key(const dnn_problem *p)
     dnn_problem key = *p;
 
     key.batch = 0;
-    key.bias = key.adds = key.activation = 0;
+    key.bias = key.adds = key.activation = key.plain = 0;
     return key;
 }
 

@@ -202,14 +202,16 @@ static dnnl_status_t hold_matmul(dnn_layouts *l, const dnn_problem *p)
     const int64_t weight[] = {backward ? p->kernels : p->channels,
                               backward ? p->channels : p->kernels};
     const int64_t bias[] = {1, p->kernels};
+    const dnnl_format_tag_t plain = backward ? dnnl_ab : dnnl_ba;
     dnnl_status_t status = dnn_hold(&l->src, 2, src, type, dnnl_ab);
 
     if (!status)
         status = dnn_hold(&l->dst, 2, dst, type, dnnl_ab);
     if (!status)
-        status = dnn_hold(&l->weight, 2, weight, weight_type(p), dnnl_format_tag_any);
+        status =
+            dnn_hold(&l->weight, 2, weight, weight_type(p), p->plain ? plain : dnnl_format_tag_any);
     if (!status)
-        status = dnn_hold(&l->plain, 2, weight, dnnl_f32, backward ? dnnl_ab : dnnl_ba);
+        status = dnn_hold(&l->plain, 2, weight, dnnl_f32, plain);
     return status ? status : dnn_hold(&l->bias, 2, bias, dnnl_f32, dnnl_ab);
 }
 

@@ -122,9 +122,25 @@ static void fill_posts(dnn_problem *p, const plan_step *step)
                                                : DNN_LINEAR;
 }
 
+/* Rows over which a product costs less than packing its weight. */
+enum { FEW_ROWS = 128 };
+
+/* Whether the weight of a linear step is new in each run of its plan. */
+static bool weight_trains(const plan *p, const plan_step *step)
+{
+    const plan_step *const forward = step->wrt == 0 ? step : &p->step[step->forward];
+    const int weight = p->slot[forward->in[1]].index;
+
+    for (int i = 0; i < p->n_slots; i++)
+        if (p->slot[i].place == SLOT_GRAD && p->slot[i].index == weight)
+            return true;
+    return false;
+}
+
 /* The problem of a step in one role. false when the step's operands do not say all of it: a
  * gradient of the bias alone. */
-static bool problem_of(dnn_problem *p, const exec_call *c, const plan_step *step, dnn_role role)
+static bool problem_of(dnn_problem *p, const exec_call *c, const plan *whole, const plan_step *step,
+                       dnn_role role)
 {
     const exec_operand *const src = either(&c->in[0], &c->d_in[0]);
     const exec_operand *const weight = either(&c->in[1], &c->d_in[1]);
@@ -144,6 +160,8 @@ static bool problem_of(dnn_problem *p, const exec_call *c, const plan_step *step
         fill_convolution(p, c->attrs, src->shape, weight->shape, dst->shape);
     else
         fill_linear(p, src, weight);
+    p->plain = p->linear && !p->bf16 && role != DNN_BACKWARD_WEIGHT && p->batch <= FEW_ROWS &&
+               weight_trains(whole, step);
     return true;
 }
 
@@ -162,7 +180,8 @@ static choice_way way_of(const exec *e, const dnn_problem *p)
 }
 
 /* false when one is lacking. */
-static bool find_kernels(dnn_kernels *k, const exec *e, const exec_call *c, const plan_step *step)
+static bool find_kernels(dnn_kernels *k, const exec *e, const exec_call *c, const plan *p,
+                         const plan_step *step)
 {
     const dnn_state *const state = e->impl;
 
@@ -173,7 +192,7 @@ static bool find_kernels(dnn_kernels *k, const exec *e, const exec_call *c, cons
 
         if (!has_role(c, (dnn_role)role))
             continue;
-        if (!problem_of(&problem, c, step, (dnn_role)role))
+        if (!problem_of(&problem, c, p, step, (dnn_role)role))
             return false;
         k->role[role] = dense_find(state->library, &problem, choice_of(&state->choices, &problem));
         if (!k->role[role].kernel)
@@ -243,7 +262,7 @@ static bool dnn_supports(const exec *e, const plan *p, const plan_step *step)
     if (e->double_sums)
         return false;
     exec_step_shapes(&c, p, step);
-    return weight_is_param(p, step) && find_kernels(&kernels, e, &c, step);
+    return weight_is_param(p, step) && find_kernels(&kernels, e, &c, p, step);
 }
 
 /* What the weight that a dense step reads is made of; the forward step knows all of a norm. */
@@ -324,7 +343,7 @@ static size_t dnn_scratch(const exec *e, const plan *p, const plan_step *step)
     exec_step_shapes(&c, p, step);
     if (!is_dense(p, step))
         return fast_kernels[step->op].scratch ? fast_kernels[step->op].scratch(&c, e->threads) : 0;
-    if (find_kernels(&k, e, &c, step)) {
+    if (find_kernels(&k, e, &c, p, step)) {
         bytes = fold_scratch(p, step, &k);
         for (int role = 0; role < 3; role++)
             if (k.role[role].kernel)
@@ -479,7 +498,7 @@ static thaw_status wake_step(dnn_step *out, exec_session *s, int i)
     exec_call c;
 
     exec_step_shapes(&c, s->plan, step);
-    if (!find_kernels(&out->kernels, s->exec, &c, step))
+    if (!find_kernels(&out->kernels, s->exec, &c, s->plan, step))
         return thaw_fail(THAW_E_INTERNAL, "layer '%s' lost its kernel", step->name);
     reader = weight_reader(&out->kernels);
     if (!reader)

@@ -28,6 +28,9 @@ const fast_kernel fast_kernels[OP_COUNT] = {
     [OP_TOKENS] = {fast_tokens, fast_tokens_backward, NULL, true},
     [OP_TOKEN] = {fast_token, fast_token_backward, NULL, false},
     [OP_CAST] = {fast_cast, fast_cast_backward, NULL, false, true},
+    [OP_CROSS_ENTROPY] = {fast_cross_entropy, fast_cross_entropy_backward,
+                          fast_cross_entropy_scratch, false},
+    [OP_ARGMAX] = {fast_argmax, NULL, NULL, false},
 };
 
 void fast_set_threads(int threads)

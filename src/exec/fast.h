@@ -8,18 +8,11 @@
 #ifndef THAW_EXEC_FAST_H
 #define THAW_EXEC_FAST_H
 
+#include "base/clones.h"
 #include "exec/exec.h"
 
-/*
- * For leaf functions with the hot loops: one copy for each of three instruction sets, chosen when
- * the program starts. By feature: arch=… asks for that very processor model and leaves all later
- * ones with the default. Clang 14 cannot.
- */
-#if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__)
-#define FAST_CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
-#else
-#define FAST_CLONES
-#endif
+/* For leaf functions with the hot loops. */
+#define FAST_CLONES THAW_CLONES
 
 /* What such functions share is compiled into each copy. */
 #define FAST_INLINE static inline __attribute__((always_inline))
@@ -83,6 +76,7 @@ fast_kernel_fn fast_global_pool, fast_global_pool_backward;
 fast_kernel_fn fast_layer_norm, fast_layer_norm_backward, fast_rms_norm, fast_rms_norm_backward;
 fast_kernel_fn fast_gelu, fast_gelu_backward, fast_attention, fast_attention_backward;
 fast_kernel_fn fast_tokens, fast_tokens_backward, fast_token, fast_token_backward;
+fast_kernel_fn fast_cross_entropy, fast_cross_entropy_backward, fast_argmax;
 fast_kernel_fn fast_cast, fast_cast_backward;
 
 /* n bf16 numbers to floats; and back, rounded to nearest even. */
@@ -122,6 +116,7 @@ size_t fast_norm_scratch(const exec_call *c, int threads);
 size_t fast_pool_scratch(const exec_call *c, int threads);
 size_t fast_row_norm_scratch(const exec_call *c, int threads);
 size_t fast_attention_scratch(const exec_call *c, int threads);
+size_t fast_cross_entropy_scratch(const exec_call *c, int threads);
 size_t fast_column_scratch(int64_t rows, int64_t columns);
 
 /* dst[j] = (add ? dst[j] : 0) + sum over i of src[i, j]. src: f32 or bf16; scratch:

@@ -96,13 +96,64 @@ thaw_status optim_rows(plan_update **rows, int *n, const params *p, const optim_
 /* ----------------------------------------------------------------------------------------------
  * updates */
 
-double optim_grad_norm(const params *p, double scale)
+/* As one thread would: the halves of the pairwise sum, then their halves, … until a piece is small
+ * enough; the pieces are summed by whoever is free, and joined in their order. */
+#define PIECES (1 << 5)
+#define PIECE  ((size_t)1 << 15) /* elements that are worth another thread */
+
+typedef struct norm_piece {
+    size_t begin, n;
+    double sum;
+} norm_piece;
+
+static int cut_pieces(norm_piece *piece, size_t begin, size_t n, int most)
+{
+    const size_t half = tensor_sum_half(n);
+    int cut;
+
+    if (most == 1 || n <= PIECE || half == 0) {
+        *piece = (norm_piece){.begin = begin, .n = n};
+        return 1;
+    }
+    cut = cut_pieces(piece, begin, half, most / 2);
+    return cut + cut_pieces(piece + cut, begin + half, n - half, most / 2);
+}
+
+static double join_pieces(const norm_piece **next, size_t n, int most)
+{
+    const size_t half = tensor_sum_half(n);
+    double first;
+
+    if (most == 1 || n <= PIECE || half == 0)
+        return (*next)++->sum;
+    first = join_pieces(next, half, most / 2);
+    return first + join_pieces(next, n - half, most / 2);
+}
+
+static double sum_squares(const param *item, int threads)
+{
+    const char *const grad = item->grad;
+    const size_t size = dtype_size(item->dtype);
+    norm_piece piece[PIECES];
+    const norm_piece *next = piece;
+    const int n = cut_pieces(piece, 0, item->elements, PIECES);
+
+    (void)threads; /* without OpenMP */
+#ifdef _OPENMP
+#pragma omp parallel for schedule(static) num_threads(threads) if (n > 1 && threads > 1)
+#endif
+    for (int k = 0; k < n; k++)
+        piece[k].sum = tensor_sum_squares(grad + piece[k].begin * size, item->dtype, piece[k].n);
+    return join_pieces(&next, item->elements, PIECES);
+}
+
+double optim_grad_norm(const params *p, double scale, int threads)
 {
     double total = 0;
 
     for (int i = 0; i < p->n_trained; i++)
         if (p->item[i].grad)
-            total += tensor_sum_squares(p->item[i].grad, p->item[i].dtype, p->item[i].elements);
+            total += sum_squares(&p->item[i], threads);
     return sqrt(total) * scale;
 }
 

@@ -6,12 +6,36 @@
  */
 #include "optim/optim.h"
 
+#include "base/clones.h"
+
 #include <math.h>
 #include <string.h>
 
-#define PRAGMA(x) _Pragma(#x)
 /* Small tensors are not worth waking the other threads for. */
-#define PARALLEL_FOR(a) PRAGMA(omp parallel for schedule(static) num_threads(a->threads) if (a->n > 65536 && a->threads > 1))
+#define LEAST_ELEMENTS 65536
+
+/* What clones share is compiled into each. */
+#define FOR_CLONES static inline __attribute__((always_inline))
+
+#ifdef _OPENMP
+#define SIMD _Pragma("omp simd")
+#else
+#define SIMD
+#endif
+
+/* A rule for elements of [first, last). */
+typedef void range_fn(const optim_args *a, size_t first, size_t last);
+
+static void over_ranges(range_fn *run, const optim_args *a)
+{
+    const size_t n = a->n > LEAST_ELEMENTS && a->threads > 1 ? (size_t)a->threads : 1;
+
+#ifdef _OPENMP
+#pragma omp parallel for schedule(static) num_threads((int)n) if (n > 1)
+#endif
+    for (size_t t = 0; t < n; t++)
+        run(a, a->n * t / n, a->n * (t + 1) / n);
+}
 
 #define REAL       float
 #define SQRT       sqrtf

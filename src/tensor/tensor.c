@@ -3,6 +3,8 @@
  */
 #include "tensor/tensor.h"
 
+#include "base/clones.h"
+
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -243,18 +245,23 @@ thaw_status tensor_convert(void *dst, dtype to, const void *src, dtype from, siz
 #define SUM_BLOCK 512
 #define SUM_LANES 8
 
-/* Leaves of the pairwise sum, in a fixed number of lanes so that they vectorise without changing
- * bits. */
+/* Leaves of the pairwise sum, in a fixed number of lanes: a vector, or a few, of any width. */
+typedef double sum_lanes __attribute__((vector_size(SUM_LANES * sizeof(double))));
+
 #define SUM_LEAF(name, type)                                                                       \
-    static double name(const type *x, size_t n)                                                    \
+    THAW_CLONES static double name(const type *x, size_t n)                                        \
     {                                                                                              \
-        double lane[SUM_LANES] = {0};                                                              \
+        typedef type row __attribute__((vector_size(SUM_LANES * sizeof(type))));                   \
+        sum_lanes lane = {0};                                                                      \
                                                                                                    \
-        for (size_t i = 0; i + SUM_LANES <= n; i += SUM_LANES)                                     \
-            for (size_t k = 0; k < SUM_LANES; k++) {                                               \
-                const double v = (double)x[i + k];                                                 \
-                lane[k] += v * v;                                                                  \
-            }                                                                                      \
+        for (size_t i = 0; i + SUM_LANES <= n; i += SUM_LANES) {                                   \
+            sum_lanes v;                                                                           \
+            row r;                                                                                 \
+                                                                                                   \
+            memcpy(&r, x + i, sizeof r);                                                           \
+            v = __builtin_convertvector(r, sum_lanes);                                             \
+            lane += v * v;                                                                         \
+        }                                                                                          \
         for (size_t i = n / SUM_LANES * SUM_LANES; i < n; i++) {                                   \
             const double v = (double)x[i];                                                         \
             lane[i % SUM_LANES] += v * v;                                                          \
@@ -281,14 +288,18 @@ static double sum_any(const void *data, dtype d, size_t begin, size_t n)
     return total;
 }
 
+size_t tensor_sum_half(size_t n)
+{
+    return n > SUM_BLOCK ? (n / 2 + SUM_LANES - 1) / SUM_LANES * SUM_LANES : 0;
+}
+
 /* Pairwise: the error grows with the logarithm of n, and the order does not depend on who calls. */
 static double sum_pairs(const void *data, dtype d, size_t begin, size_t n)
 {
-    if (n > SUM_BLOCK) {
-        const size_t half = (n / 2 + SUM_LANES - 1) / SUM_LANES * SUM_LANES;
+    const size_t half = tensor_sum_half(n);
 
+    if (half > 0)
         return sum_pairs(data, d, begin, half) + sum_pairs(data, d, begin + half, n - half);
-    }
     return sum_any(data, d, begin, n);
 }
 
@@ -297,8 +308,31 @@ double tensor_sum_squares(const void *data, dtype d, size_t n)
     return sum_pairs(data, d, 0, n);
 }
 
+/* An exponent of ones is no finite number; looked for in blocks, that are vectors of bits. */
+THAW_CLONES static bool floats_all_finite(const float *x, size_t n)
+{
+    const uint32_t exponent = 0x7f800000u;
+
+    for (size_t begin = 0; begin < n; begin += SUM_BLOCK) {
+        const size_t end = n - begin < SUM_BLOCK ? n : begin + SUM_BLOCK;
+        uint32_t strange = 0;
+
+        for (size_t i = begin; i < end; i++) {
+            uint32_t bits;
+
+            memcpy(&bits, &x[i], sizeof bits);
+            strange |= (bits & exponent) == exponent;
+        }
+        if (strange)
+            return false;
+    }
+    return true;
+}
+
 bool tensor_all_finite(const void *data, dtype d, size_t n)
 {
+    if (d == DTYPE_F32)
+        return floats_all_finite(data, n);
     for (size_t i = 0; i < n; i++)
         if (!isfinite(load(data, d, i)))
             return false;

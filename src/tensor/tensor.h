@@ -64,6 +64,10 @@ thaw_status tensor_convert(void *dst, dtype to, const void *src, dtype from,
 
 /* Sum of the squares in double, in a fixed pairwise order. */
 double tensor_sum_squares(const void *data, dtype d, size_t n);
+
+/* Where such a sum of n numbers is cut in two, each summed by itself; 0: it is not. */
+size_t tensor_sum_half(size_t n);
+
 bool tensor_all_finite(const void *data, dtype d, size_t n);
 
 #endif

@@ -128,7 +128,7 @@ thaw_status trainer_update(update *u, trainer *t)
     u->lr = t->base_lr * curve_at(&t->curve, t->state.updates, t->curve_total);
     u->ramp = thaw__effect_ramp(t->effect, t->state.iteration);
     u->loss = loss / valid;
-    u->grad_norm = optim_grad_norm(t->job->params, 1 / valid);
+    u->grad_norm = optim_grad_norm(t->job->params, 1 / valid, t->job->threads);
     u->applied = isfinite(u->loss) && isfinite(u->grad_norm);
     if (u->applied)
         apply(t, u, valid);

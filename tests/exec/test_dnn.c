@@ -290,7 +290,7 @@ static void run_plan(op_plan *p)
     CHECK_OK(exec_run(p->session, &args));
 }
 
-/* A case whose weight is packed: the first large linear layer. */
+/* A case whose weight is packed: the first large convolution. */
 static void make_packed(op_case *c, op_plan *p)
 {
     op_run how = OP_RUN_INIT;
@@ -298,7 +298,7 @@ static void make_packed(op_case *c, op_plan *p)
     how.ops = &exec_dnn;
     how.real = DTYPE_F32;
     for (uint64_t seed = first_seed();; seed++) {
-        op_case_make(c, OP_LINEAR, seed, OP_CASE_LARGE);
+        op_case_make(c, OP_CONV2D, seed, OP_CASE_LARGE);
         op_plan_make(p, c, &how);
         if (exec_packed_bytes(p->exec) > 0)
             return;
@@ -382,7 +382,9 @@ static void test_supports(void **state)
                                   OP_GELU,
                                   OP_ATTENTION,
                                   OP_TOKENS,
-                                  OP_TOKEN};
+                                  OP_TOKEN,
+                                  OP_CROSS_ENTROPY,
+                                  OP_ARGMAX};
 
     (void)state;
     for (size_t k = 0; k < THAW_COUNT(own); k++)

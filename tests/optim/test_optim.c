@@ -210,9 +210,9 @@ static void norms_and_clipping(void **state)
     (void)state;
     CHECK_OK(optim_migrate(&r, p, sgd, &h, make_effect(&e, "001", THAW_ON_FREEZE_KEEP), true));
     set_gradients(p, 2);
-    CHECK_NEAR(optim_grad_norm(p, 0.5), sqrt(1 + 4 + 9 + 16), 1e-14, 0);
+    CHECK_NEAR(optim_grad_norm(p, 0.5, 1), sqrt(1 + 4 + 9 + 16), 1e-14, 0);
     ((double *)p->item[2].grad)[1] = NAN;
-    CHECK(isnan(optim_grad_norm(p, 1)));
+    CHECK(isnan(optim_grad_norm(p, 1, 1)));
     CHECK_NEAR(optim_clip_factor(4, 1), 1 / (4 + 1e-6), 1e-15, 0);
     CHECK(optim_clip_factor(0.5, 1) == 1 && optim_clip_factor(1e30, INFINITY) == 1);
     params_destroy(p);
