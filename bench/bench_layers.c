@@ -2,12 +2,15 @@
  * bench_layers - what a step of training a residual network could cost if it were nothing but its
  * convolutions, and what it costs: layer by layer, as a table.
  *
- *   bench_layers [ARCH [BATCH [SIDE [THREADS [ROUNDS]]]]]      default: resnet50 32 224 2 3
+ *   bench_layers [ARCH [BATCH [SIDE [THREADS [ROUNDS [TRAINED]]]]]]
+ *
+ * Default: resnet50 32 224 2 3 all. TRAINED: all, last (the last stage and the head) or head; what
+ * is frozen is in inference mode.
  *
  * The limit of a layer is the kernel library's own time for it: forward, gradient of the input,
  * gradient of the weight, each alone, channels last, its weight packed, in the fastest way there
  * is. Ours is what the same layer takes inside a step, with all that is done in the same pass.
- * Both are measured in turns and the medians of the rounds shown, everything trained.
+ * Both are measured in turns, and the medians of the rounds shown.
  */
 #include "exec/choose.h"
 #include "exec/exec.h"
@@ -51,8 +54,8 @@ typedef struct bench {
     dnn_library *library;
     layer layer[MOST_LAYERS];
     int n_layers;
-    void *src, *dst, *gradient, *scratch; /* for layers by themselves */
-    double *ours;                         /* [steps][MOST_ROUNDS] */
+    void *src, *dst, *made, *gradient, *scratch; /* for layers by themselves */
+    double *ours;                                /* [steps][MOST_ROUNDS] */
     double update[MOST_ROUNDS], last;
     int round;
 } bench;
@@ -109,7 +112,16 @@ static void make_network(bench *b, const char *arch, int64_t side)
         b->target[i] = (int32_t)(i * 37 % 1000);
 }
 
-static void train_everything(bench *b)
+static bool is_trained(const char *what, const char *layer)
+{
+    const bool head = strncmp(layer, "fc", 2) == 0;
+
+    if (strcmp(what, "head") == 0)
+        return head;
+    return strcmp(what, "last") != 0 || head || strncmp(layer, "layer4", 6) == 0;
+}
+
+static void make_effect(bench *b, const char *what)
 {
     const int n = b->model->n_params, n_modules = thaw_tree_n_modules(b->model->tree);
     bool *const trainable = must_have(thaw__new((size_t)n, sizeof *trainable));
@@ -118,10 +130,13 @@ static void train_everything(bench *b)
     optim_report report;
 
     for (int i = 0; i < n; i++) {
-        trainable[i] = true;
+        trainable[i] = is_trained(what, b->model->tensor[i].name);
         scale[i] = 1;
     }
-    memset(mode, THAW_MODE_NORM_TRAIN | THAW_MODE_DROPOUT, (size_t)n_modules);
+    for (int i = 0; i < n_modules; i++)
+        mode[i] = is_trained(what, thaw_tree_module_path(b->model->tree, i))
+                      ? THAW_MODE_NORM_TRAIN | THAW_MODE_DROPOUT
+                      : 0;
     b->effect = (thaw_effect){.n_params = n,
                               .n_modules = n_modules,
                               .trainable = trainable,
@@ -194,8 +209,8 @@ static double run_bare(const bench *b, const bare *k)
     const dnn_operands o = {.src = b->src,
                             .d_dst = b->dst,
                             .weight = k->weight,
-                            .dst = b->dst,
-                            .d_src = b->src,
+                            .dst = b->made,
+                            .d_src = b->made,
                             .d_weight = b->gradient,
                             .scratch = b->scratch};
 
@@ -246,6 +261,7 @@ static void make_room(bench *b)
     }
     b->src = make_numbers(src, 2);
     b->dst = make_numbers(dst, 3);
+    b->made = make_numbers(THAW_MAX(src, dst), 4);
     b->gradient = make_numbers(weight, 4);
     b->scratch = make_numbers(scratch, 5);
 }
@@ -409,6 +425,7 @@ static void bench_done(bench *b)
             thaw__free(b->layer[i].role[role].weight);
     thaw__free(b->src);
     thaw__free(b->dst);
+    thaw__free(b->made);
     thaw__free(b->gradient);
     thaw__free(b->scratch);
     thaw__free(b->ours);
@@ -438,11 +455,12 @@ int main(int n, char **argument)
     b.threads = (int)number(n, argument, 4, 2);
     b.rounds = (int)number(n, argument, 5, 3);
     if (b.batch < 1 || b.threads < 1 || b.rounds < 1 || b.rounds > MOST_ROUNDS) {
-        (void)fprintf(stderr, "usage: bench_layers [ARCH [BATCH [SIDE [THREADS [ROUNDS]]]]]\n");
+        (void)fprintf(stderr,
+                      "usage: bench_layers [ARCH [BATCH [SIDE [THREADS [ROUNDS [TRAINED]]]]]]\n");
         return 64;
     }
     make_network(&b, n > 1 ? argument[1] : "resnet50", number(n, argument, 3, 224));
-    train_everything(&b);
+    make_effect(&b, n > 6 ? argument[6] : "all");
     make_session(&b);
     fast_set_threads(b.threads);
     must(dnn_open(&b.library));

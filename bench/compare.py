@@ -255,7 +255,7 @@ def scaling(o, folder, result):
     thaw, peer = Variant("thaw"), Variant("PyTorch", python=PYTHON)
     small = max(1, o.batch // 4)
 
-    def step(variant, n_frozen, batch, threads=None, steps=3):
+    def step(variant, n_frozen, batch, threads=None, steps=4):
         r = Run(o, variant, folder, steps * batch, [f"{n_frozen}:1"], batch, threads)
         return batch / r.rate(False), r.peak
 
@@ -293,6 +293,21 @@ def scaling(o, folder, result):
     result += [f"The plan compiler takes {cell(times)} ms for ResNet-101 (everything trained).", ""]
 
 
+def layers(o, result):
+    """What oneDNN's kernels by themselves allow, layer by layer, beside what a step takes."""
+    batch = max(1, o.batch // 4) if o.quick else o.batch
+    env = dict(os.environ, OMP_NUM_THREADS=str(o.threads), OMP_WAIT_POLICY=o.wait_policy)
+    for trained, what in [("all", "everything trained"), ("head", "head trained, first pass")]:
+        say(f"layers by themselves, {what}, batch {batch}")
+        out = subprocess.run([os.path.join(BUILD, "bench_layers"), o.arch, str(batch), str(o.side),
+                              str(o.threads), "2" if o.quick else "5", trained],
+                             stdout=subprocess.PIPE, text=True, check=True, env=env).stdout
+        result += [f"## The kernels' own limit ({what}, f32, batch {batch})", "",
+                   "Each layer's kernels by themselves, channels last, in milliseconds, in turns with whole "
+                   "steps; ours: what the layer takes inside a step, with what is done in the same pass.", "",
+                   *out.rstrip().splitlines(), ""]
+
+
 def machine(o, blas):
     with open("/proc/cpuinfo") as f:
         cpu = next(line.split(":")[1].strip() for line in f if line.startswith("model name"))
@@ -321,7 +336,7 @@ def main():
     subprocess.run([os.path.join(BUILD, "bench_phases"), "make", o.arch, folder], check=True,
                    stdout=subprocess.DEVNULL)
     repeat_all(o, os.path.join(folder, "best"), works, variants,
-               lambda: scaling(o, os.path.join(folder, "best"), extra))
+               lambda: (scaling(o, os.path.join(folder, "best"), extra), layers(o, extra)))
 
     counts = ", ".join(f"{w.key} {len(w.runs['thaw'])}" for w in works)
     page = [f"# thaw beside PyTorch: {o.arch}, {o.side} × {o.side}, batch {o.batch}", "",

@@ -371,7 +371,7 @@ static bool has_choice(dnn_problem *problem, const plan *p, const plan_step *ste
     if (!is_dense(p, step))
         return false;
     exec_step_shapes(&c, p, step);
-    if (!has_role(&c, role) || !problem_of(problem, &c, step, role))
+    if (!has_role(&c, role) || !problem_of(problem, &c, p, step, role))
         return false;
     for (int way = 0; way < WAY_COUNT; way++)
         n += choice_possible(problem, (choice_way)way);
