@@ -115,6 +115,7 @@ set(THAW_REST_SOURCES
     src/exec/fast_bf16.c
     src/exec/fast_attention.c
     src/exec/fast_dense.c
+    src/exec/fast_depthwise.c
     src/exec/fast_gelu.c
     src/exec/fast_gemm.c
     src/exec/fast_loss.c
@@ -194,6 +195,7 @@ set(THAW_KERNEL_SOURCES
     src/exec/fast.c
     src/exec/fast_attention.c
     src/exec/fast_dense.c
+    src/exec/fast_depthwise.c
     src/exec/fast_gelu.c
     src/exec/fast_gemm.c
     src/exec/fast_loss.c

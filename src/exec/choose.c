@@ -25,6 +25,18 @@ static bool skips(const dnn_problem *p)
     return p->stride[0] > 1 || p->stride[1] > 1;
 }
 
+/* Each channel by itself. */
+static bool is_depthwise(const dnn_problem *p)
+{
+    return p->linear == DNN_CONVOLUTION && p->groups == p->channels && p->kernels == p->channels;
+}
+
+static bool is_window_of(const dnn_problem *p, int64_t least, int64_t most)
+{
+    return p->window[0] <= most && p->window[1] <= most && p->window[0] * p->window[1] <= most &&
+           p->window[0] * p->window[1] >= least;
+}
+
 /* Channels of a vector. With fewer, the library's weight gradient of a window that skips pixels
  * (its bug 6035, in 2.6.3 too) writes past its scratch, over other tensors. */
 enum { VECTOR = 16 };
@@ -33,6 +45,8 @@ bool choice_possible(const dnn_problem *p, choice_way way)
 {
     const bool weight = p->role == DNN_BACKWARD_WEIGHT;
 
+    if (way == WAY_LOOPS)
+        return weight && !p->bf16 && is_depthwise(p) && is_window_of(p, 1, FAST_DEPTHWISE_TAPS);
     if (way == WAY_PRODUCT)
         return p->linear == DNN_CONVOLUTION ? is_pixelwise(p) : weight;
     return !(weight && is_pixelwise(p) && skips(p) && p->channels < VECTOR);
@@ -44,6 +58,9 @@ bool choice_possible(const dnn_problem *p, choice_way way)
 /* The gradient of a layer's weight over so few rows costs less than bringing it from the layout of
  * oneDNN's own kernel to ours: it is made as a product, in place. */
 enum { FEW_ROWS = 128 };
+
+/* The weight gradient of channels by themselves is fast in the library for three by three alone. */
+enum { LARGE_WINDOW = 10 };
 
 /* Where the gradients of a window of one pixel are made by products of matrices: row by row, the
  * first that fits. Measured with AVX-512. */
@@ -64,6 +81,8 @@ choice_way choice_by_table(const dnn_problem *p)
 {
     if (p->linear)
         return p->role == DNN_BACKWARD_WEIGHT && p->batch <= FEW_ROWS ? WAY_PRODUCT : WAY_LIBRARY;
+    if (choice_possible(p, WAY_LOOPS) && is_window_of(p, LARGE_WINDOW, FAST_DEPTHWISE_TAPS))
+        return WAY_LOOPS;
     for (size_t i = 0; is_pixelwise(p) && i < THAW_COUNT(product_table); i++)
         if (product_table[i].role == p->role && product_table[i].skips == skips(p) &&
             p->channels >= product_table[i].least_channels &&

@@ -16,6 +16,7 @@
 typedef enum choice_way {
     WAY_LIBRARY, /* the library's kernel for such a layer */
     WAY_PRODUCT, /* a product of matrices; of gathered pixels, where the window skips some */
+    WAY_LOOPS,   /* loops of our own: the weight gradient of channels by themselves */
     WAY_COUNT = EXEC_WAYS
 } choice_way;
 
@@ -58,7 +59,9 @@ bool choice_parse(dnn_problem *out, const char *text);
  * a way made real (dense.c) */
 
 typedef struct dense {
-    const dnn_kernel *kernel; /* NULL: the library has none */
+    bool ready;               /* it can run */
+    const dnn_kernel *kernel; /* NULL: own loops */
+    fast_depthwise loops;
     dnn_role role;
     fast_pixels pixels; /* gathered as rows (batch 0: the image as it is) */
     bool makes_bias;    /* weight: the bias's gradient, too; else fast_column_sum does */
@@ -70,9 +73,9 @@ size_t dense_scratch(const dense *d);
 thaw_status dense_run(const dense *d, const dnn_operands *operands, int threads) THAW_MUST_USE;
 
 /*
- * Run a problem in all ways that are possible and want hardly more scratch than the table's, so that
- * the memory predicted without measuring is enough; on numbers of its own, and choose the fastest
- * (measure.c). Memory for the operands is given back. Errors: THAW_E_NOMEM, THAW_E_OS.
+ * Run a problem in all ways that are possible and want hardly more scratch than the table's, so
+ * that the memory predicted without measuring is enough; on numbers of its own, and choose the
+ * fastest (measure.c). Memory for the operands is given back. Errors: THAW_E_NOMEM, THAW_E_OS.
  */
 thaw_status measure_ways(choice *out, dnn_library *library, const dnn_problem *p,
                          int threads) THAW_MUST_USE;

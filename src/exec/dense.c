@@ -5,6 +5,8 @@
  */
 #include "exec/choose.h"
 
+#include <string.h>
+
 static size_t aligned(size_t bytes)
 {
     return (bytes + 63) / 64 * 64;
@@ -31,11 +33,33 @@ static dnn_problem as_product(const dnn_problem *p)
     return product;
 }
 
+static dense as_loops(const dnn_problem *p)
+{
+    dense d = {.ready = true,
+               .role = p->role,
+               .loops = {.batch = p->batch,
+                         .height = p->height,
+                         .width = p->width,
+                         .channels = p->channels,
+                         .out_height = p->out_height,
+                         .out_width = p->out_width}};
+
+    memcpy(d.loops.window, p->window, sizeof p->window);
+    memcpy(d.loops.stride, p->stride, sizeof p->stride);
+    memcpy(d.loops.pad, p->pad, sizeof p->pad);
+    memcpy(d.loops.dilation, p->dilation, sizeof p->dilation);
+    return d;
+}
+
 dense dense_find(dnn_library *library, const dnn_problem *p, choice_way way)
 {
     const dnn_problem asked = way == WAY_PRODUCT ? as_product(p) : *p;
-    dense d = {.kernel = dnn_find(library, &asked), .role = p->role, .makes_bias = asked.bias != 0};
+    dense d = {.role = p->role, .makes_bias = asked.bias != 0};
 
+    if (way == WAY_LOOPS)
+        return as_loops(p);
+    d.kernel = dnn_find(library, &asked);
+    d.ready = d.kernel != NULL;
     if (way == WAY_PRODUCT && !p->linear && (p->stride[0] > 1 || p->stride[1] > 1))
         d.pixels = (fast_pixels){.batch = p->batch,
                                  .height = p->height,
@@ -53,6 +77,8 @@ size_t dense_scratch(const dense *d)
 {
     const fast_pixels *const p = &d->pixels;
 
+    if (!d->kernel)
+        return 0;
     return aligned(dnn_scratch_bytes(d->kernel)) +
            (size_t)(p->batch * p->out_height * p->out_width * p->channels) * p->size;
 }
@@ -60,11 +86,16 @@ size_t dense_scratch(const dense *d)
 thaw_status dense_run(const dense *d, const dnn_operands *whole, int threads)
 {
     const fast_pixels *const pixels = &d->pixels;
-    void *const rows = (char *)whole->scratch + aligned(dnn_scratch_bytes(d->kernel));
     dnn_operands o = *whole;
+    void *rows;
 
+    if (!d->kernel) {
+        fast_depthwise_weight(o.d_weight, o.src, o.d_dst, &d->loops, o.accumulate, threads);
+        return THAW_OK;
+    }
     if (pixels->batch == 0)
         return dnn_run(d->kernel, whole);
+    rows = (char *)o.scratch + aligned(dnn_scratch_bytes(d->kernel));
     o.src = o.d_src = rows;
     if (d->role != DNN_BACKWARD_DATA)
         fast_take_pixels(rows, whole->src, pixels, threads);

@@ -23,7 +23,7 @@ typedef struct dnn_state {
 
 /* The kernels of a dense step by role. */
 typedef struct dnn_kernels {
-    dense role[3];  /* kernel NULL: not in this step */
+    dense role[3];  /* not ready: not in this step */
     bool sums_bias; /* the bias's gradient is nobody's by-product */
 } dnn_kernels;
 
@@ -195,7 +195,7 @@ static bool find_kernels(dnn_kernels *k, const exec *e, const exec_call *c, cons
         if (!problem_of(&problem, c, p, step, (dnn_role)role))
             return false;
         k->role[role] = dense_find(state->library, &problem, choice_of(&state->choices, &problem));
-        if (!k->role[role].kernel)
+        if (!k->role[role].ready)
             return false;
         k->sums_bias &= !k->role[role].makes_bias;
     }
@@ -346,7 +346,7 @@ static size_t dnn_scratch(const exec *e, const plan *p, const plan_step *step)
     if (find_kernels(&k, e, &c, p, step)) {
         bytes = fold_scratch(p, step, &k);
         for (int role = 0; role < 3; role++)
-            if (k.role[role].kernel)
+            if (k.role[role].ready)
                 bytes = THAW_MAX(bytes, dense_scratch(&k.role[role]));
         bytes = aligned(bytes) + own_packing(p, step, &c, &k);
     }
@@ -692,7 +692,7 @@ static thaw_status run_dense(exec_session *s, int i)
         THAW_CHECK(packing_weight(&o.weight, &o.bias, s->exec, mine->packing, c.scratch));
     place_addend(s, i, step->wrt == 0 ? o.dst : o.d_src);
     for (int role = 0; role < 3; role++)
-        if (mine->kernels.role[role].kernel)
+        if (mine->kernels.role[role].ready)
             THAW_CHECK(dense_run(&mine->kernels.role[role], &o, s->exec->threads));
     if (mine->kernels.sums_bias)
         run_bias_sum(s, step, &c);

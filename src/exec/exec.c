@@ -108,7 +108,7 @@ void exec_set_sums(exec *e, bool in_double)
 
 const char *exec_way_name(int way)
 {
-    static const char *const name[EXEC_WAYS] = {"library", "product"};
+    static const char *const name[EXEC_WAYS] = {"library", "product", "loops"};
 
     return way >= 0 && way < EXEC_WAYS ? name[way] : NULL;
 }

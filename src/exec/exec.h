@@ -19,7 +19,7 @@ typedef struct exec_session exec_session; /* one plan, awake */
  * role as text; seconds: of each way as measured, NAN where it was not.
  */
 #define EXEC_CHOICE_TEXT 192
-#define EXEC_WAYS        2
+#define EXEC_WAYS        3
 typedef struct exec_choice {
     char problem[EXEC_CHOICE_TEXT];
     int way;   /* of exec_way_name */

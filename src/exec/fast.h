@@ -111,6 +111,19 @@ typedef struct fast_pixels {
 void fast_take_pixels(void *rows, const void *image, const fast_pixels *p, int threads);
 void fast_put_pixels(void *image, const void *rows, const fast_pixels *p, int threads);
 
+/*
+ * d_weight = (add ? d_weight : 0) + the gradient of a convolution whose channels are each by
+ * themselves: src [batch, height, width, channels], d_dst likewise, d_weight [channels, 1, rows,
+ * columns] of a window of at most FAST_DEPTHWISE_TAPS.
+ */
+#define FAST_DEPTHWISE_TAPS 49
+typedef struct fast_depthwise {
+    int64_t batch, height, width, channels, out_height, out_width;
+    int64_t window[2], stride[2], pad[2], dilation[2];
+} fast_depthwise;
+void fast_depthwise_weight(float *d_weight, const float *src, const float *d_dst,
+                           const fast_depthwise *p, bool add, int threads);
+
 /* Scratch for any batch norm on this shape, or for fast_column_sum, in bytes. */
 size_t fast_norm_scratch(const exec_call *c, int threads);
 size_t fast_pool_scratch(const exec_call *c, int threads);

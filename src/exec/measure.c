@@ -24,7 +24,7 @@ enum { ROUNDS = 3, MOST_ROUNDS = 12 };
 
 typedef struct measurement {
     const dnn_problem *problem;
-    dense way[WAY_COUNT];    /* kernel NULL: not possible */
+    dense way[WAY_COUNT];    /* not ready: not possible */
     void *packed[WAY_COUNT]; /* weight as the kernel wants it; NULL: as it is */
     float *src, *dst, *weight, *bias;
     void *scratch;
@@ -99,7 +99,7 @@ static thaw_status make_room(measurement *m)
     for (int way = 0; way < WAY_COUNT; way++) {
         const dnn_kernel *const k = m->way[way].kernel;
 
-        if (!k)
+        if (!m->way[way].ready)
             continue;
         bytes = THAW_MAX(bytes, dense_scratch(&m->way[way]));
         if (m->problem->role == DNN_BACKWARD_WEIGHT || dnn_packed_bytes(k) == 0)
@@ -161,7 +161,7 @@ static thaw_status run_rounds(double best[WAY_COUNT], const measurement *m)
         for (int way = 0; way < WAY_COUNT; way++) {
             double seconds;
 
-            if (!m->way[way].kernel)
+            if (!m->way[way].ready)
                 continue;
             THAW_CHECK(run_once(&seconds, m, way));
             sum += seconds;
@@ -186,7 +186,7 @@ static void find_ways(measurement *m, dnn_library *library, choice_way table)
     size_t most = SIZE_MAX;
 
     m->way[table] = dense_find(library, m->problem, table);
-    if (m->way[table].kernel)
+    if (m->way[table].ready)
         most = dense_scratch(&m->way[table]) + SPARE;
     for (int i = 0; i < WAY_COUNT; i++) {
         const choice_way way = (choice_way)i;
@@ -195,7 +195,7 @@ static void find_ways(measurement *m, dnn_library *library, choice_way table)
         if (way == table || !choice_possible(m->problem, way))
             continue;
         d = dense_find(library, m->problem, way);
-        if (d.kernel && dense_scratch(&d) <= most)
+        if (d.ready && dense_scratch(&d) <= most)
             m->way[way] = d;
     }
 }

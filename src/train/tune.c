@@ -88,7 +88,7 @@ static thaw_status read_choice(exec_choice *out, const char *problem, const json
         const json_t *const s = json_object_get(seconds, exec_way_name(way));
 
         c.seconds[way] = json_is_number(s) ? json_number_value(s) : NAN;
-        if (!json_is_null(s) && !(c.seconds[way] >= 0))
+        if (s && !json_is_null(s) && !(c.seconds[way] >= 0))
             return thaw_fail(THAW_E_DATA, "%s: its times are malformed", name);
     }
     *out = c;

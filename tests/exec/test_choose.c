@@ -166,6 +166,95 @@ static void test_measure_edges(void **state)
 }
 
 /* ----------------------------------------------------------------------------------------------
+ * channels by themselves */
+
+static double naive(const fast_depthwise *p, const float *src, const float *d_dst, int64_t c,
+                    int64_t r, int64_t s)
+{
+    double sum = 0;
+
+    for (int64_t n = 0; n < p->batch; n++)
+        for (int64_t y = 0; y < p->out_height; y++)
+            for (int64_t x = 0; x < p->out_width; x++) {
+                const int64_t h = y * p->stride[0] - p->pad[0] + r * p->dilation[0];
+                const int64_t w = x * p->stride[1] - p->pad[1] + s * p->dilation[1];
+
+                if (h >= 0 && h < p->height && w >= 0 && w < p->width)
+                    sum +=
+                        (double)src[((n * p->height + h) * p->width + w) * p->channels + c] *
+                        (double)
+                            d_dst[((n * p->out_height + y) * p->out_width + x) * p->channels + c];
+            }
+    return sum;
+}
+
+static float *draw(size_t n, uint64_t *seed)
+{
+    float *const x = thaw__new(n, sizeof *x);
+
+    for (size_t i = 0; i < n; i++)
+        x[i] = (float)(int32_t)(uint32_t)splitmix64(seed) / 2147483648.0f;
+    return x;
+}
+
+static int64_t between(uint64_t *seed, int64_t least, int64_t most)
+{
+    return least + (int64_t)(splitmix64(seed) % (uint64_t)(most - least + 1));
+}
+
+/* A window beyond the image may leave nothing at all to sum. */
+static bool draw_depthwise(fast_depthwise *p, uint64_t *seed)
+{
+    *p = (fast_depthwise){.batch = between(seed, 1, 3),
+                          .height = between(seed, 1, 12),
+                          .width = between(seed, 1, 12),
+                          .channels = between(seed, 1, 40)};
+    for (int i = 0; i < 2; i++) {
+        p->window[i] = between(seed, 1, 7);
+        p->stride[i] = between(seed, 1, 3);
+        p->dilation[i] = between(seed, 1, 2);
+        p->pad[i] = between(seed, 0, 4);
+    }
+    p->out_height = (p->height + p->pad[0] - 1) / p->stride[0] + 1;
+    p->out_width = between(seed, 1, (p->width + p->pad[1] - 1) / p->stride[1] + 1);
+    return p->window[0] * p->window[1] <= FAST_DEPTHWISE_TAPS;
+}
+
+static void test_depthwise(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 200; seed++) {
+        uint64_t draws = seed;
+        fast_depthwise p;
+
+        CHECK(draw_depthwise(&p, &draws));
+        const int64_t taps = p.window[0] * p.window[1];
+        const size_t n = (size_t)(p.channels * taps);
+        float *const src = draw((size_t)(p.batch * p.height * p.width * p.channels), &draws);
+        float *const d = draw((size_t)(p.batch * p.out_height * p.out_width * p.channels), &draws);
+        float *const got = draw(n, &draws), *const again = draw(n, &draws);
+
+        fast_depthwise_weight(got, src, d, &p, false, 1);
+        fast_depthwise_weight(again, src, d, &p, false, 3);
+        CHECK_BYTES(again, got, n * sizeof *got);
+        fast_depthwise_weight(again, src, d, &p, true, 2);
+        for (size_t i = 0; i < n; i++) {
+            const int64_t c = (int64_t)i / taps, t = (int64_t)i % taps;
+            const double want = naive(&p, src, d, c, t / p.window[1], t % p.window[1]);
+
+            CHECK_MSG(fabs((double)got[i] - want) <= 2e-5 &&
+                          fabs((double)again[i] - 2 * want) <= 4e-5,
+                      "seed %d, element %zu: %g, added %g, want %g", (int)seed, i, (double)got[i],
+                      (double)again[i], want);
+        }
+        thaw__free(again);
+        thaw__free(got);
+        thaw__free(d);
+        thaw__free(src);
+    }
+}
+
+/* ----------------------------------------------------------------------------------------------
  * table and list */
 
 static void test_possible(void **state)
@@ -181,6 +270,13 @@ static void test_possible(void **state)
     p.window[0] = p.window[1] = 3;
     p.pad[0] = p.pad[1] = 1;
     CHECK(choice_possible(&p, WAY_LIBRARY) && !choice_possible(&p, WAY_PRODUCT));
+    p = pixelwise(DNN_BACKWARD_WEIGHT, 32, 32, 9, 1);
+    p.groups = 32;
+    p.window[0] = p.window[1] = 5;
+    p.pad[0] = p.pad[1] = 2;
+    CHECK_INT(choice_by_table(&p), WAY_LOOPS);
+    p.window[0] = p.window[1] = 8;
+    CHECK(!choice_possible(&p, WAY_LOOPS));
     p = (dnn_problem){
         .role = DNN_FORWARD, .linear = DNN_LAYER, .batch = 4, .channels = 8, .kernels = 8};
     CHECK(choice_possible(&p, WAY_LIBRARY) && !choice_possible(&p, WAY_PRODUCT));
@@ -265,9 +361,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_ways_agree),    cmocka_unit_test(test_clock_decides),
-        cmocka_unit_test(test_measure_edges), cmocka_unit_test(test_possible),
-        cmocka_unit_test(test_list),          cmocka_unit_test(test_texts),
-        cmocka_unit_test(test_bad_texts),
+        cmocka_unit_test(test_measure_edges), cmocka_unit_test(test_depthwise),
+        cmocka_unit_test(test_possible),      cmocka_unit_test(test_list),
+        cmocka_unit_test(test_texts),         cmocka_unit_test(test_bad_texts),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
