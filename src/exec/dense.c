@@ -7,11 +7,6 @@
 
 #include <string.h>
 
-static size_t aligned(size_t bytes)
-{
-    return (bytes + 63) / 64 * 64;
-}
-
 /* Rows are pixels. The bias's gradient is no by-product of such a product. */
 static dnn_problem as_product(const dnn_problem *p)
 {
@@ -79,7 +74,7 @@ size_t dense_scratch(const dense *d)
 
     if (!d->kernel)
         return 0;
-    return aligned(dnn_scratch_bytes(d->kernel)) +
+    return dnn_aligned(dnn_scratch_bytes(d->kernel)) +
            (size_t)(p->batch * p->out_height * p->out_width * p->channels) * p->size;
 }
 
@@ -95,7 +90,7 @@ thaw_status dense_run(const dense *d, const dnn_operands *whole, int threads)
     }
     if (pixels->batch == 0)
         return dnn_run(d->kernel, whole);
-    rows = (char *)o.scratch + aligned(dnn_scratch_bytes(d->kernel));
+    rows = (char *)o.scratch + dnn_aligned(dnn_scratch_bytes(d->kernel));
     o.src = o.d_src = rows;
     if (d->role != DNN_BACKWARD_DATA)
         fast_take_pixels(rows, whole->src, pixels, threads);

@@ -395,19 +395,15 @@ typedef struct scratch_parts {
     size_t weight, bias, bytes;
 } scratch_parts;
 
-static size_t aligned(size_t bytes)
-{
-    return (bytes + 63) / 64 * 64;
-}
-
 static scratch_parts scratch_of(const dnn_kernel *k)
 {
     const bool gradient = k->problem.role == DNN_BACKWARD_WEIGHT;
-    const size_t weight = aligned(k->workspace_bytes);
-    const size_t bias = weight + (gradient ? aligned(k->weight_bytes) : 0);
+    const size_t weight = dnn_aligned(k->workspace_bytes);
+    const size_t bias = weight + (gradient ? dnn_aligned(k->weight_bytes) : 0);
 
-    return (scratch_parts){
-        .weight = weight, .bias = bias, .bytes = bias + (gradient ? aligned(k->bias_bytes) : 0)};
+    return (scratch_parts){.weight = weight,
+                           .bias = bias,
+                           .bytes = bias + (gradient ? dnn_aligned(k->bias_bytes) : 0)};
 }
 
 size_t dnn_scratch_bytes(const dnn_kernel *k)

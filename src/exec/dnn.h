@@ -14,6 +14,12 @@
 typedef struct dnn_library dnn_library; /* engine and all kernels made so far */
 typedef struct dnn_kernel dnn_kernel;   /* one problem, ready to run; owned by the library */
 
+/* Where one part of a block ends and the next may begin: at a line of the cache. */
+static inline size_t dnn_aligned(size_t bytes)
+{
+    return (bytes + 63) / 64 * 64;
+}
+
 typedef enum dnn_role { DNN_FORWARD, DNN_BACKWARD_DATA, DNN_BACKWARD_WEIGHT } dnn_role;
 
 /* What a kernel does last, in the same pass over memory. Not a number becomes zero. */

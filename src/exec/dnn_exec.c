@@ -299,11 +299,6 @@ static size_t fold_scratch(const plan *p, const plan_step *step, const dnn_kerne
     return packing_scratch(reader, &source, weight_bytes(p, step));
 }
 
-static size_t aligned(size_t bytes)
-{
-    return (bytes + 63) / 64 * 64;
-}
-
 /* So many rows that packing a weight takes no time beside the product. */
 enum { MANY_ROWS = 256 };
 
@@ -330,7 +325,7 @@ static size_t own_packing(const plan *p, const plan_step *step, const exec_call 
         dst->elements / (size_t)dst->shape->dim[dst->shape->rank - 1] < MANY_ROWS ||
         !trains(p, p->slot[forward->in[1]].index))
         return 0;
-    return aligned(dnn_packed_bytes(reader));
+    return dnn_aligned(dnn_packed_bytes(reader));
 }
 
 /* Roles run one after the other, so their scratch is shared. */
@@ -348,7 +343,7 @@ static size_t dnn_scratch(const exec *e, const plan *p, const plan_step *step)
         for (int role = 0; role < 3; role++)
             if (k.role[role].ready)
                 bytes = THAW_MAX(bytes, dense_scratch(&k.role[role]));
-        bytes = aligned(bytes) + own_packing(p, step, &c, &k);
+        bytes = dnn_aligned(bytes) + own_packing(p, step, &c, &k);
     }
     if (k.sums_bias) {
         const exec_operand *const d = &c.d_out[0];
@@ -356,7 +351,7 @@ static size_t dnn_scratch(const exec *e, const plan *p, const plan_step *step)
 
         bytes = THAW_MAX(bytes, fast_column_scratch((int64_t)d->elements / K, K));
     }
-    return aligned(bytes);
+    return dnn_aligned(bytes);
 }
 
 /* ----------------------------------------------------------------------------------------------
@@ -522,7 +517,7 @@ static void count_packings(packing_count *count, const exec *e, const plan *p)
         if (!is_dense(p, step) || !dnn_supports(e, p, step))
             continue;
         exec_step_shapes(&c, p, step);
-        if (!find_kernels(&k, e, &c, step) || !weight_reader(&k) ||
+        if (!find_kernels(&k, e, &c, p, step) || !weight_reader(&k) ||
             own_packing(p, step, &c, &k) > 0)
             continue;
         source = source_of(p, step);

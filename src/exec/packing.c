@@ -22,11 +22,6 @@ struct packing {
 
 enum { NORM_WEIGHT, NORM_BIAS, NORM_MEAN, NORM_VAR };
 
-static size_t aligned(size_t bytes)
-{
-    return (bytes + 63) / 64 * 64;
-}
-
 static const param *item_of(const exec *e, int tensor)
 {
     return &e->params->item[tensor];
@@ -88,8 +83,8 @@ static size_t size_of(size_t *bias, const param *item, const dnn_kernel *kernel,
 {
     const size_t packed = dnn_packed_bytes(kernel), weight = packed > 0 ? packed : item->bytes;
 
-    *bias = aligned(weight);
-    return source->folds ? *bias + aligned((size_t)item->shape.dim[0] * sizeof(float)) : weight;
+    *bias = dnn_aligned(weight);
+    return source->folds ? *bias + dnn_aligned((size_t)item->shape.dim[0] * sizeof(float)) : weight;
 }
 
 static bool is_needed(const dnn_kernel *kernel, const packing_source *source)
