@@ -10,7 +10,7 @@
 
 #define LEAST 32768 /* fewer elements are not worth waking a thread */
 
-FAST_CLONES void fast_widen(float *restrict to, const uint16_t *restrict from, int64_t n)
+FAST_CLONES static void widen(float *restrict to, const uint16_t *restrict from, int64_t n)
 {
     FAST_SIMD
     for (int64_t i = 0; i < n; i++) {
@@ -21,7 +21,7 @@ FAST_CLONES void fast_widen(float *restrict to, const uint16_t *restrict from, i
 }
 
 /* To nearest even; what is not a number stays so. */
-FAST_CLONES void fast_narrow(uint16_t *restrict to, const float *restrict from, int64_t n)
+FAST_CLONES static void narrow(uint16_t *restrict to, const float *restrict from, int64_t n)
 {
     FAST_SIMD
     for (int64_t i = 0; i < n; i++) {
@@ -33,6 +33,17 @@ FAST_CLONES void fast_narrow(uint16_t *restrict to, const float *restrict from, 
 
         to[i] = (uint16_t)((bits & 0x7FFFFFFFu) > 0x7F800000u ? quiet : rounded);
     }
+}
+
+/* Copies for several instruction sets would be seen outside the library. */
+void fast_widen(float *restrict to, const uint16_t *restrict from, int64_t n)
+{
+    widen(to, from, n);
+}
+
+void fast_narrow(uint16_t *restrict to, const float *restrict from, int64_t n)
+{
+    narrow(to, from, n);
 }
 
 typedef struct cast_job {
@@ -50,9 +61,9 @@ static void cast_range(const void *job, int64_t first, int64_t last)
     if (j->to_type == j->from_type)
         memcpy(to, from, (size_t)(last - first) * dtype_size(j->to_type));
     else if (j->to_type == DTYPE_BF16)
-        fast_narrow((uint16_t *)(void *)to, (const float *)(const void *)from, last - first);
+        narrow((uint16_t *)(void *)to, (const float *)(const void *)from, last - first);
     else
-        fast_widen((float *)(void *)to, (const uint16_t *)(const void *)from, last - first);
+        widen((float *)(void *)to, (const uint16_t *)(const void *)from, last - first);
 }
 
 static void cast(const fast_call *c, const exec_operand *to, const exec_operand *from)
@@ -85,6 +96,6 @@ const float *fast_widened(float *room, const void *from, int64_t offset, int64_t
 {
     if (!from)
         return NULL;
-    fast_widen(room, (const uint16_t *)from + offset, n);
+    widen(room, (const uint16_t *)from + offset, n);
     return room;
 }

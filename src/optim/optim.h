@@ -99,8 +99,8 @@ thaw_status optim_migrate(optim_report *report, params *p, const optim_rule *rul
 thaw_status optim_rows(plan_update **rows, int *n, const params *p, const optim_rule *rule,
                        const optim_hyper *h, const thaw_effect *effect) THAW_MUST_USE;
 
-/* L2 norm of all gradients, each times scale; NaN or infinite when one is. In an order that does not
- * depend on the threads. */
+/* L2 norm of all gradients, each times scale; NaN or infinite when one is. In an order that does
+ * not depend on the threads. */
 double optim_grad_norm(const params *p, double scale, int threads);
 
 /* Factor min(1, clip / (norm + 1e-6)); 1 when clip is infinite. */

@@ -146,8 +146,8 @@ void plans_drop_training(plans *cache, uint64_t keep_digest);
 void plans_done(plans *cache);
 
 /*
- * Choices of kernels by measuring, plan.tune = "measure" (tune.c); else none of these does anything.
- * A run keeps them as TUNE_NAME in its folder and in each checkpoint.
+ * Choices of kernels by measuring, plan.tune = "measure" (tune.c); else none of these does
+ * anything. A run keeps them as TUNE_NAME in its folder and in each checkpoint.
  *
  * tune_take     those of a folder (NULL, or without the file: none), unless there are some already.
  *               Measured otherwise than this process would: a line of tune_note. THAW_E_DATA when

@@ -9,8 +9,7 @@
     SMALL_MLP "dropout = 0.2\n[data]\nformat = 'callback'\nbatch = 12\n" OPTIMIZER SMALL_REF_F64
 #define RESNET                                                                                     \
     SMALL_RESNET                                                                                   \
-        "[data]\nformat = 'callback'\nbatch = 12\n[plan]\nrecompute = 'never'\n" OPTIMIZER         \
-            SMALL_REF_F64
+    "[data]\nformat = 'callback'\nbatch = 12\n[plan]\nrecompute = 'never'\n" OPTIMIZER SMALL_REF_F64
 #define PHASES "[[phase]]\nsteps = 3\nfreeze = 'backbone'\n[[phase]]\nepochs = 3\nunfreeze = '.*'\n"
 
 static const thaw_run_options one_thread = {.threads = 1};
