@@ -408,7 +408,7 @@ static void print_metadata(saver *s, const trainer *t)
 {
     text_done(&s->metadata);
     text_addf(&s->metadata, "{\"format\":\"pt\",\"iteration\":\"%lld\"",
-              (long long)t->state.best_iteration);
+              (long long)s->best_iteration);
     if (isfinite(t->state.best)) { /* else nobody has judged them */
         text_addf(&s->metadata, ",\"%s\":\"", t->job->train->target ? "rmse" : "accuracy");
         text_add_double(&s->metadata, t->state.best);
@@ -432,8 +432,8 @@ void save_best_of(trainer *t, const params_snapshot *from)
     if (!s)
         return;
     save_wait(t);
+    s->best_iteration = isnan(t->state.best) ? t->state.iteration : t->state.best_iteration;
     print_metadata(s, t);
-    s->best_iteration = t->state.best_iteration;
     status = hold_weights(s, t, from);
     if (status == THAW_OK &&
         (s->metadata.failed || s->config.failed || s->history.failed || s->provenance.failed))

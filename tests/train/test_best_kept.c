@@ -118,6 +118,16 @@ static void test_from_an_older_checkpoint(void **state)
     CHECK_INT(os_kind_of(small_path(path, run, BEST)), OS_ABSENT);
 }
 
+/* Where nothing judges them, the last weights are kept, under their own step. */
+static void test_nobody_judges(void **state)
+{
+    char run[512], source[4096];
+
+    (void)small_replace(source, RECIPE, "valid = 'valid-images-idx3-ubyte'\n", "");
+    CHECK_OK(begin(source, *state, small_path(run, *state, "run"), &(small_record){0}));
+    CHECK_INT(best_iteration(run), 30);
+}
+
 /* ----------------------------------------------------------------------------------------------
  * not written
  */
@@ -218,6 +228,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_resume_puts_them_back, small_setup, small_teardown),
         cmocka_unit_test_setup_teardown(test_from_an_older_checkpoint, small_setup, small_teardown),
+        cmocka_unit_test_setup_teardown(test_nobody_judges, small_setup, small_teardown),
         cmocka_unit_test_setup_teardown(test_written_later, small_setup, small_teardown),
         cmocka_unit_test_setup_teardown(test_unreadable_is_not_damaged, small_setup,
                                         small_teardown),
