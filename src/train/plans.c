@@ -64,9 +64,8 @@ void plans_print_bf16(text *out, const thaw_recipe *r)
 {
     static const char *const how[] = {
         [BF16_NONE] = "bf16: by plain loops, as nothing here multiplies it: far slower than f32",
-        [BF16_EMULATED] =
-            "bf16: emulated, as this processor has no instruction that multiplies it: "
-            "slower than f32",
+        [BF16_EMULATED] = ("bf16: emulated, as this processor has no instruction that multiplies "
+                           "it: slower than f32"),
         [BF16_VECTOR] = "bf16: with AVX-512 BF16",
         [BF16_TILE] = "bf16: with AMX"};
 
