@@ -10,12 +10,6 @@
 
 #include "data/data.h"
 
-/* For leaf functions with the hot loops: a copy for each instruction set. Clang 14 cannot. */
-#if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__)
-#define DATA_CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
-#else
-#define DATA_CLONES
-#endif
 #define DATA_INLINE static inline __attribute__((always_inline))
 
 /* ----------------------------------------------------------------------------------------------

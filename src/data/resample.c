@@ -9,6 +9,8 @@
  */
 #include "data/picture.h"
 
+#include "base/clones.h"
+
 #include <math.h>
 #include <string.h>
 
@@ -161,7 +163,7 @@ DATA_INLINE void sum_lanes(uint8_t *dst, int64_t stride, int n, const uint8_t *l
     }
 }
 
-DATA_CLONES static void rows_of_3(uint8_t *dst, int64_t dst_stride, const uint8_t *src,
+THAW_CLONES static void rows_of_3(uint8_t *dst, int64_t dst_stride, const uint8_t *src,
                                   int64_t stride, int n, const axis *a, uint8_t *lane)
 {
     const int64_t width = axis_end(a) - axis_begin(a);
@@ -170,7 +172,7 @@ DATA_CLONES static void rows_of_3(uint8_t *dst, int64_t dst_stride, const uint8_
     sum_lanes(dst, dst_stride, n, lane, a, 3);
 }
 
-DATA_CLONES static void rows_of_1(uint8_t *dst, int64_t dst_stride, const uint8_t *src,
+THAW_CLONES static void rows_of_1(uint8_t *dst, int64_t dst_stride, const uint8_t *src,
                                   int64_t stride, int n, const axis *a, uint8_t *lane)
 {
     const int64_t width = axis_end(a) - axis_begin(a);
@@ -214,7 +216,7 @@ DATA_INLINE void sum_chunk(uint8_t *dst, const uint8_t *src, int64_t stride, con
 }
 
 /* src [rows from axis_begin on, row] to dst [outputs, row]. */
-DATA_CLONES static void along_columns(uint8_t *dst, const uint8_t *src, int64_t row, const axis *a)
+THAW_CLONES static void along_columns(uint8_t *dst, const uint8_t *src, int64_t row, const axis *a)
 {
     for (int64_t y = 0; y < a->outputs; y++, dst += row) {
         const uint8_t *from = src + (a->first[y] - axis_begin(a)) * row;
