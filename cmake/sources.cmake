@@ -348,6 +348,7 @@ set(THAW_UNIT_TESTS
     train/test_init_text
     train/test_job
     train/test_kills
+    train/test_lost_power
     train/test_moments
     train/test_nomemory
     train/test_outlook

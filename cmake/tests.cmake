@@ -8,7 +8,8 @@ set(CMAKE_CXX_EXTENSIONS OFF)
 # One thread that does not spin: the same bits on any machine, and no fight for two cores.
 set(test_environment OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
     ASAN_OPTIONS=detect_leaks=1:abort_on_error=0 UBSAN_OPTIONS=print_stacktrace=1
-    LSAN_OPTIONS=suppressions=${PROJECT_SOURCE_DIR}/tests/lsan.txt:print_suppressions=0)
+    LSAN_OPTIONS=suppressions=${PROJECT_SOURCE_DIR}/tests/lsan.txt:print_suppressions=0
+    TSAN_OPTIONS=suppressions=${PROJECT_SOURCE_DIR}/tests/tsan.txt:print_suppressions=0)
 
 function(thaw_add_test name)
     add_test(NAME ${name} COMMAND ${ARGN} WORKING_DIRECTORY ${PROJECT_BINARY_DIR})
