@@ -54,6 +54,7 @@ static const struct number_row {
     LATER_ROW(NUMBER_INT64, epoch_images),
     LATER_ROW(NUMBER_INT, epoch_updates),
     LATER_ROW(NUMBER_INT, epoch_skipped),
+    LATER_ROW(NUMBER_DOUBLE, best_loss),
 };
 
 /* ----------------------------------------------------------------------------------------------

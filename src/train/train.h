@@ -60,7 +60,8 @@ typedef struct run_state {
     int64_t images;       /* samples seen */
     int skipped, skipped_in_row;
     double loss_smoothed; /* NAN before the first step */
-    double best;          /* greatest metric so far, NAN before the first evaluation */
+    double best;          /* best metric so far, NAN before the first evaluation */
+    double best_loss;     /* of the same evaluation: where metrics are equal, it decides */
     int64_t best_iteration;
     thaw_fired *fired; /* phases that a metric ended */
     int n_fired;
@@ -78,8 +79,8 @@ typedef struct run_state {
 } run_state;
 #define RUN_STATE_INIT                                                                             \
     {                                                                                              \
-        .built_at = -1, .loss_smoothed = NAN, .best = NAN, .phase_best = NAN, .last_loss = NAN,    \
-        .last_metric = NAN                                                                         \
+        .built_at = -1, .loss_smoothed = NAN, .best = NAN, .best_loss = NAN, .phase_best = NAN,    \
+        .last_loss = NAN, .last_metric = NAN                                                       \
     }
 
 typedef struct saver saver;

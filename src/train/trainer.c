@@ -291,15 +291,24 @@ static double watched(const trainer *t, const thaw_event *event)
     return name && strcmp(name, "valid.loss") == 0 ? -event->loss : merit(t, event->metric);
 }
 
+/* With few images to judge by, many weights get the same metric: the surer ones are taken. */
+static bool best_so_far(const trainer *t, const thaw_event *event)
+{
+    const double now = merit(t, event->metric), then = merit(t, t->state.best);
+
+    return isnan(then) || now > then || (now == then && event->loss < t->state.best_loss);
+}
+
 static thaw_status judge_metric(trainer *t, thaw_event *event)
 {
     run_state *s = &t->state;
     const double least_gain = t->phase >= 0 ? phase_of(t, t->phase)->options.until_min_change : 0;
     const double value = watched(t, event);
 
-    if (isnan(s->best) || merit(t, event->metric) > merit(t, s->best)) {
+    if (best_so_far(t, event)) {
         event->best = true;
         s->best = event->metric;
+        s->best_loss = event->loss;
         s->best_iteration = s->iteration;
     }
     if (isfinite(value) && (isnan(s->phase_best) || value > s->phase_best + least_gain)) {

@@ -451,22 +451,30 @@ static void test_saving_on_request(void **state)
     thaw_recipe_destroy(recipe);
 }
 
-/* Best weights are those of the best evaluation, the first of equals. */
+/* Best weights are those of the best evaluation; of equal ones that with the smallest loss. */
 static void test_best(void **state)
 {
     small_run r;
-    double best = -1;
+    double best = -1, loss = NAN;
+    int by_loss = 0;
 
     run_recipe(&r, SMALL_MLP SMALL_DATA ADAMW REF "[[phase]]\nepochs = 6\n", *state);
     CHECK_INT(r.record.n_evals, 7);
     for (int i = 0; i < r.record.n_evals; i++) {
-        CHECK_INT(r.record.eval[i].best, r.record.eval[i].metric > best);
+        const double metric = r.record.eval[i].metric;
+        const bool equal = metric == best && r.record.eval[i].loss < loss;
+
+        CHECK_INT(r.record.eval[i].best, metric > best || equal);
+        by_loss += equal;
         if (r.record.eval[i].best) {
-            best = r.record.eval[i].metric;
+            best = metric;
+            loss = r.record.eval[i].loss;
             CHECK(r.trainer->state.best_iteration >= r.record.eval[i].iteration);
         }
     }
+    CHECK_MSG(by_loss > 0, "no two evaluations had the same metric");
     CHECK_NEAR(r.trainer->state.best, best, 0, 0);
+    CHECK_NEAR(r.trainer->state.best_loss, loss, 0, 0);
     small_close(&r);
 }
 
