@@ -93,7 +93,7 @@ static thaw_status run(char **argv, const char *saved)
         status = thaw_fail(THAW_E_NOMEM, "out of memory");
         goto done;
     }
-    THAW_TRY(weights_load(NULL, NULL, p, m, argv[1], false));
+    THAW_TRY(weights_load(NULL, NULL, p, m, argv[1], HEAD_OF_FILE));
     printf("%s\n", m->config.arch);
     THAW_TRY(os_read_file(&images, &bytes, argv[3], (size_t)1 << 30));
     THAW_TRY(forward(argv[4], m, p, images,

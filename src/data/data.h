@@ -93,6 +93,10 @@ thaw_status dataset_slice(dataset **out, const dataset *d, int64_t from, int64_t
 void dataset_count_classes(int64_t *count, const dataset *d);
 double dataset_majority(const dataset *d);
 
+/* Where sample i's picture lies: below the folder or list it came from, in memory of the data set;
+ * NULL: its samples are no files. */
+const char *dataset_file(const dataset *d, int64_t i);
+
 /* What a person should know of the data, one line each: files that were left out or replaced since
  * the last call. Appended to `out`; may be called while batches are made. */
 void dataset_take_notes(text *out, dataset *d);

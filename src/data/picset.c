@@ -45,6 +45,11 @@ static void add_note(picture_set *s, const char *what, const char *then)
     pthread_mutex_unlock(&s->lock);
 }
 
+const char *dataset_file(const dataset *d, int64_t i)
+{
+    return d->pictures ? d->pictures->list.entry[i].shown : NULL;
+}
+
 void dataset_take_notes(text *out, dataset *d)
 {
     picture_set *s = d->pictures;

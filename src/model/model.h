@@ -114,8 +114,10 @@ void model_resize_positions(double *dst, const int64_t grid[2], const double *sr
  * Names in other libraries. model_naming: the i-th naming there is for a network beside its own,
  * NULL after the last. model_name_in: what a tensor is called in it, added to out; its own name
  * where there is no such naming or no other name. Which part of that tensor it is is returned.
+ * model_naming_kept: the naming for weights that came in this one and leave with a head.
  */
 const char *model_naming(const model_config *c, int i);
+const char *model_naming_kept(const model_config *c, const char *naming);
 model_part model_name_in(text *out, const model_config *c, const char *naming, const char *name);
 
 /*

@@ -115,19 +115,25 @@ static const name_rule vit_timm[] = {
     {"classifier", "head"},
 };
 
+#define RULES(table) (table), THAW_COUNT(table)
+
+/* cut: what its names lack at their beginning. kept: the naming under which such weights leave us;
+ * NULL: the same one. A network without a head is stored by transformers as what it is part of. */
 static const struct naming {
     const char *name;
     const char *family; /* how the names of its networks begin */
     const name_rule *rule;
     size_t n;
+    const char *cut, *kept;
 } namings[] = {
-    {"transformers", "resnet", resnet_transformers, THAW_COUNT(resnet_transformers)},
-    {"timm", "mobilenet_v2", mobilenet_timm, THAW_COUNT(mobilenet_timm)},
-    {"efficientnet_pytorch", "efficientnet_lite", efficientnet_original,
-     THAW_COUNT(efficientnet_original)},
-    {"torchvision", "vit", vit_torchvision, THAW_COUNT(vit_torchvision)},
-    {"torchvision_linear", "vit", vit_torchvision_old, THAW_COUNT(vit_torchvision_old)},
-    {"timm", "vit", vit_timm, THAW_COUNT(vit_timm)},
+    {"transformers", "resnet", RULES(resnet_transformers), NULL, NULL},
+    {"transformers_base", "resnet", RULES(resnet_transformers), "resnet.", "transformers"},
+    {"transformers_base", "vit", NULL, 0, "vit.", ""},
+    {"timm", "mobilenet_v2", RULES(mobilenet_timm), NULL, NULL},
+    {"efficientnet_pytorch", "efficientnet_lite", RULES(efficientnet_original), NULL, NULL},
+    {"torchvision", "vit", RULES(vit_torchvision), NULL, NULL},
+    {"torchvision_linear", "vit", RULES(vit_torchvision_old), NULL, NULL},
+    {"timm", "vit", RULES(vit_timm), NULL, NULL},
 };
 
 const char *model_naming(const model_config *c, int i)
@@ -217,13 +223,20 @@ static const struct naming *find_naming(const model_config *c, const char *name)
     return NULL;
 }
 
-model_part model_name_in(text *out, const model_config *c, const char *naming, const char *name)
+const char *model_naming_kept(const model_config *c, const char *naming)
 {
     const struct naming *const n = find_naming(c, naming);
+
+    return n && n->kept ? n->kept : naming;
+}
+
+static model_part add_by_rules(text *out, const model_config *c, const struct naming *n,
+                               const char *name)
+{
     const char *const attribute = strrchr(name, '.');
     int64_t number[MOST_NUMBERS] = {0};
 
-    for (size_t i = 0; n && attribute && i < n->n; i++) {
+    for (size_t i = 0; attribute && i < n->n; i++) {
         const name_rule *const rule = &n->rule[i];
 
         if (match(number, rule->ours, name, strlen(name)))
@@ -237,4 +250,24 @@ model_part model_name_in(text *out, const model_config *c, const char *naming, c
     }
     text_add(out, name);
     return (model_part){0, 1};
+}
+
+model_part model_name_in(text *out, const model_config *c, const char *naming, const char *name)
+{
+    const struct naming *const n = find_naming(c, naming);
+    const size_t start = out->length;
+    model_part part = {0, 1};
+    size_t cut;
+
+    if (!n) {
+        text_add(out, name);
+        return part;
+    }
+    part = add_by_rules(out, c, n, name);
+    cut = n->cut ? strlen(n->cut) : 0;
+    if (cut > 0 && !out->failed && strncmp(out->data + start, n->cut, cut) == 0) {
+        out->length -= cut;
+        memmove(out->data + start, out->data + start + cut, out->length - start + 1);
+    }
+    return part;
 }

@@ -175,6 +175,20 @@ static const struct usual_image {
     {"vit_base_patch16_224", 224, 0.5, 0.5},
 };
 
+/* Which part of the network lies there, once there are data to open it with; what does not fit is
+ * told when the weights are loaded. */
+static thaw_status look_for_head(init_choice *c, const model *m)
+{
+    weights_match *match = NULL;
+
+    if (!c->place || !c->data.path[0])
+        return THAW_OK;
+    THAW_CHECK(match_open(&match, m, c->model));
+    c->no_head = match_without_head(match);
+    match_close(match);
+    return THAW_OK;
+}
+
 static thaw_status choose_image(init_choice *c)
 {
     preprocess p = {0};
@@ -309,6 +323,7 @@ thaw_status thaw_init(char **out, const char *model_name, const char *preset,
         THAW_TRY(data_look_at(&c.data, data, n_data));
     THAW_TRY(choose_image(&c));
     THAW_TRY(model_create(&m, &c.config, DTYPE_F32));
+    THAW_TRY(look_for_head(&c, m));
     THAW_TRY(n_data > 0 ? suit_data(&t, &c, m->tree, options) : draft(&t, &c, m->tree, options));
     THAW_TRY(parse(&recipe, &t));
     THAW_TRY(text_take(out, &t, "a recipe"));

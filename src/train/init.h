@@ -25,6 +25,7 @@ typedef struct init_choice {
     const char *model;   /* as given */
     bool place;          /* that is where weights lie, else an architecture's name */
     model_config config; /* of the network before it meets the data */
+    bool no_head;        /* its weights end before the last layer */
     const char *preset;  /* NULL: none was asked for */
     data_look data;
     double valid_fraction;

@@ -93,20 +93,28 @@ static void add_head(text *t, const init_choice *c)
              "seed = 1\n\n");
 }
 
+/* What becomes of the last layer, which has an output for each class. */
+static void add_last_layer(text *t, const init_choice *c)
+{
+    const bool classes = c->train && !c->train->target;
+
+    if (c->no_head)
+        text_add(t, "# It comes without a head; one that starts at random is put on it.\n");
+    else if (classes && c->train->n_classes != c->config.n_classes)
+        text_addf(t, "# Its head has %lld outputs; a new one for %d classes takes its place.\n",
+                  (long long)c->config.n_classes, c->train->n_classes);
+    else
+        text_add(t, "# new_head = true      # start the last layer anew although it would fit\n");
+}
+
 static void add_model(text *t, const init_choice *c)
 {
     text_add(t, "[model]\n");
     if (c->place) {
         text_add(t, "path = ");
         add_path(t, c->model);
-        text_addf(t, "   # %s", c->config.arch);
-        if (c->train && !c->train->target && c->train->n_classes != c->config.n_classes)
-            text_addf(t,
-                      "\n# Its head has %lld outputs; a new one for %d classes takes its place.\n",
-                      (long long)c->config.n_classes, c->train->n_classes);
-        else
-            text_add(t, "\n# new_head = true      # start the last layer anew although it would "
-                        "fit\n");
+        text_addf(t, "   # %s\n", c->config.arch);
+        add_last_layer(t, c);
     } else {
         text_addf(t, "arch = \"%s\"\n", c->model);
         text_add(t, "# path = \"folder\"      # a pretrained network instead: a folder with "

@@ -256,7 +256,7 @@ done:
 }
 
 /* Values for all tensors: those of the file, where there is one, and start values. */
-static thaw_status fill_params(job *j, const char *path, bool new_head)
+static thaw_status fill_params(job *j, const char *path, head_wish head)
 {
     bool *const loaded = thaw__new((size_t)j->model->n_tensors, sizeof *loaded);
     thaw_status status = THAW_OK;
@@ -264,11 +264,19 @@ static thaw_status fill_params(job *j, const char *path, bool new_head)
     if (!loaded)
         return thaw_fail(THAW_E_NOMEM, "out of memory for the network's weights");
     if (path)
-        THAW_TRY(weights_load(&j->load_note, loaded, j->params, j->model, path, new_head));
+        THAW_TRY(weights_load(&j->load_note, loaded, j->params, j->model, path, head));
     weights_start(j->params, j->model, j->recipe, loaded);
 done:
     thaw__free(loaded);
     return status;
+}
+
+/* Weights that were asked for are judged as they are; those of a recipe are there to learn. */
+static head_wish wish_of(const job *j, const char *weights)
+{
+    if (!weights && j->recipe->new_head)
+        return HEAD_NEW;
+    return !weights && j->train ? HEAD_IF_THERE : HEAD_OF_FILE;
 }
 
 static thaw_status open_model(job *j, const char *weights)
@@ -290,7 +298,7 @@ static thaw_status open_model(job *j, const char *weights)
         THAW_CHECK(check_data_fits(&j->model->config, r, j->train));
     THAW_CHECK(find_labels(j, folder ? path : NULL));
     THAW_CHECK(make_params(j));
-    return fill_params(j, path, !weights && r->new_head);
+    return fill_params(j, path, wish_of(j, weights));
 }
 
 /* ----------------------------------------------------------------------------------------------

@@ -53,13 +53,17 @@ dataset *job_split(const job *j, const char *split); /* NULL: none of that name 
 thaw_status job_schedule(thaw_schedule **out, const thaw_recipe *recipe, const thaw_tree *tree,
                          int64_t samples) THAW_MUST_USE;
 
+/* Where a network's head comes from: the file must have one, or may, or it is not looked for. One
+ * for another number of classes starts anew in any case. */
+typedef enum head_wish { HEAD_OF_FILE, HEAD_IF_THERE, HEAD_NEW } head_wish;
+
 /*
  * Values of a file's tensors; then start values of all others. note (may be NULL): what did not
  * fit, freed with thaw__free. loaded (may be NULL): [n_tensors], set to true where the file had
  * one; weights_start leaves those alone, NULL: none.
  */
 thaw_status weights_load(char **note, bool *loaded, params *p, model *m, const char *path,
-                         bool new_head) THAW_MUST_USE;
+                         head_wish head) THAW_MUST_USE;
 void weights_start(params *p, const model *m, const thaw_recipe *recipe, const bool *loaded);
 
 /*
@@ -78,6 +82,9 @@ typedef struct weights_match {
 } weights_match;
 thaw_status match_open(weights_match **out, const model *m, const char *path) THAW_MUST_USE;
 void match_close(weights_match *match);
+
+/* Whether the file has the network, but nothing of its head. */
+bool match_without_head(const weights_match *match);
 
 /* Whether tensor i has its entry's shape, or that of its part of it. */
 bool match_fits(const weights_match *match, int i);

@@ -135,9 +135,18 @@ void match_add_near(text *out, const weights_match *x, int i)
     thaw__free(names);
 }
 
+bool match_without_head(const weights_match *x)
+{
+    for (int i = 0; i < x->model->n_tensors; i++)
+        if (x->model->tensor[i].head && x->entry[i])
+            return false;
+    return x->n_found > 0;
+}
+
 void match_keep_form(model *m, const weights_match *x)
 {
-    (void)snprintf(m->config.naming, sizeof m->config.naming, "%s", x->naming ? x->naming : "");
+    (void)snprintf(m->config.naming, sizeof m->config.naming, "%s",
+                   x->naming ? model_naming_kept(&m->config, x->naming) : "");
     for (int i = 0; i < m->n_params; i++)
         if (x->entry[i] && dtype_is_float(x->entry[i]->dtype)) {
             m->config.stored = x->entry[i]->dtype;
@@ -272,11 +281,14 @@ static void take_size(model_config *c, const model *m, const weights_match *x)
                 m->config.vit.patch * model_positions_side(&m->tensor[i], &x->entry[i]->shape);
 }
 
-/* Every parameter is there with its shape, the head's number of classes apart. */
+/* Every parameter is there with its shape, the head's number of classes apart; or all but the head.
+ */
 static bool all_fit(const model *m, const weights_match *x)
 {
+    const bool headless = match_without_head(x);
+
     for (int i = 0; i < m->n_params; i++)
-        if (!x->entry[i] || (!m->tensor[i].head && !fits(x, i)))
+        if (m->tensor[i].head ? !x->entry[i] && !headless : !fits(x, i))
             return false;
     return true;
 }

@@ -47,6 +47,7 @@ typedef struct report_mistake {
     int32_t label, guess;
     double loss, sure; /* of its true class; probability of the guess */
     char *png;         /* base64 */
+    const char *file;  /* of pictures: where it lies below their folder; NULL */
 } report_mistake;
 
 /* How the best weights do on the validation images. */

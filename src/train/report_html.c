@@ -157,7 +157,10 @@ static void add_phase_row(text *out, const report_data *r, int i)
               p->total > 0 ? 100 * (double)p->trainable / (double)p->total : 0.0);
     add_range(out, p->lr_least, p->lr_most);
     text_addf(out, "</td><td>%lld</td><td>", (long long)(p->to - p->from));
-    add_number(out, p->loss);
+    if (isfinite(p->loss))
+        text_addf(out, "%.4g", p->loss);
+    else
+        text_add(out, "–");
     text_add(out, "</td><td>");
     report_metric(out, metric_of(r), p->metric);
     text_addf(out, "</td><td>%s</td><td>",
@@ -589,8 +592,12 @@ static void add_mistakes(text *out, const report_judgement *j)
         add_class(out, j, m->label);
         text_add(out, "</b>, taken for <b>");
         add_class(out, j, m->guess);
-        text_addf(out, "</b> (%.0f%% sure), sample %lld</figcaption></figure>\n", 100 * m->sure,
-                  (long long)m->id);
+        text_addf(out, "</b> (%.0f%% sure), ", 100 * m->sure);
+        if (m->file)
+            html_add(out, m->file);
+        else
+            text_addf(out, "sample %lld", (long long)m->id);
+        text_add(out, "</figcaption></figure>\n");
     }
     text_add(out, "</div>\n");
 }

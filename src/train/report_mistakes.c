@@ -75,6 +75,7 @@ static thaw_status picture_of(char **out, const plan *p, const batch *b, const l
  * judging */
 
 typedef struct judge {
+    const dataset *data;
     report_judgement *out;
     int most;
     const loader_options *options;
@@ -133,6 +134,7 @@ static thaw_status judge_batch(judge *g, const plan_entry *e, const batch *b)
             judge_row(logits, e->plan->real, (size_t)i, out->n_classes, b->labels[i]);
 
         m.id = b->ids[i];
+        m.file = dataset_file(g->data, b->cells[i] % g->data->n);
         out->n++;
         out->hits += m.guess == m.label;
         out->confusion[(int64_t)m.label * out->n_classes + m.guess]++;
@@ -184,11 +186,21 @@ static thaw_status copy_names(report_data *r, const dataset *d)
     return THAW_OK;
 }
 
+/* Without memory for a name the sample's number serves. */
+static void copy_files(report_data *r)
+{
+    for (int i = 0; i < r->judgement.n_mistakes; i++) {
+        report_mistake *const m = &r->judgement.mistake[i];
+
+        m->file = m->file ? region_strdup(r->region, m->file) : NULL;
+    }
+}
+
 thaw_status report_judge(report_data *r, job *j, int most)
 {
     const loader_options options = evaluation_loading(j->recipe);
     report_judgement *const out = &r->judgement;
-    judge g = {.out = out, .most = most, .options = &options};
+    judge g = {.data = j->valid, .out = out, .most = most, .options = &options};
     const int n = (int)j->model->config.n_classes;
 
     if (!j->valid || j->valid->target) {
@@ -202,5 +214,7 @@ thaw_status report_judge(report_data *r, job *j, int most)
         return thaw_fail(THAW_E_NOMEM, "out of memory for the report of a run");
     out->n_classes = n;
     THAW_CHECK(copy_names(r, j->valid));
-    return judge_all(&g, j, j->valid);
+    THAW_CHECK(judge_all(&g, j, j->valid));
+    copy_files(r);
+    return THAW_OK;
 }

@@ -162,10 +162,11 @@ void chart_text(text *out, const chart *c, int width, int height)
 /* ----------------------------------------------------------------------------------------------
  * the report */
 
-static void add_cell(text *out, size_t start, size_t column, const char *words)
+/* On to a column of the table, at least one space on where a cell is wider than its column. */
+static void go_to(text *out, size_t column)
 {
-    text_pad(out, start + column);
-    text_add(out, words);
+    text_add(out, " ");
+    text_pad(out, column);
 }
 
 static void add_phase_line(text *out, const report_data *r, int i)
@@ -174,17 +175,21 @@ static void add_phase_line(text *out, const report_data *r, int i)
     char number[32];
 
     text_addf(out, "%d %s", i + 1, p->name);
-    add_cell(out, 0, 18, format_count(number, p->trainable));
-    text_addf(out, " (%.1f%%)", p->total > 0 ? 100 * (double)p->trainable / (double)p->total : 0.0);
-    text_pad(out, 40);
+    go_to(out, 18);
+    text_addf(out, "%s (%.1f%%)", format_count(number, p->trainable),
+              p->total > 0 ? 100 * (double)p->trainable / (double)p->total : 0.0);
+    go_to(out, 40);
     text_addf(out, "%lld", (long long)(p->to - p->from));
-    text_pad(out, 48);
-    text_add_short_double(out, p->loss);
-    text_pad(out, 58);
+    go_to(out, 48);
+    if (isfinite(p->loss))
+        text_addf(out, "%.4g", p->loss);
+    else
+        text_add(out, "-");
+    go_to(out, 58);
     report_metric(out, r->n_evals > 0 ? r->eval[0].metric_name : "", p->metric);
-    text_pad(out, 68);
+    go_to(out, 68);
     text_add(out, p->ended ? format_duration(number, p->seconds) : "unfinished");
-    text_pad(out, 82);
+    go_to(out, 82);
     text_add(out, p->peak > 0 ? format_bytes(number, p->peak) : "-");
     text_add(out, "\n");
 }
@@ -262,7 +267,10 @@ static void add_classes(text *out, const report_judgement *j)
     for (int i = 0; i < j->n_mistakes; i++) {
         const report_mistake *const m = &j->mistake[i];
 
-        text_addf(out, "  sample %lld: is ", (long long)m->id);
+        if (m->file)
+            text_addf(out, "  %s: is ", m->file);
+        else
+            text_addf(out, "  sample %lld: is ", (long long)m->id);
         if (j->class_name)
             text_addf(out, "'%s', taken for '%s'", j->class_name[m->label],
                       j->class_name[m->guess]);

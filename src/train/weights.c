@@ -30,9 +30,9 @@ typedef struct loading {
     const weights_match *match;
     text problems; /* each makes loading fail */
     int n_problems;
-    text note; /* for people */
-    bool new_head, head_noted;
-    bool *loaded; /* NULL: nobody asks */
+    text note;                 /* for people */
+    bool new_head, head_noted; /* nothing of it is taken from the file */
+    bool *loaded;              /* NULL: nobody asks */
 } loading;
 
 static void note_problem(loading *x)
@@ -194,19 +194,28 @@ static void note_origin(loading *x)
     }
     if (x->new_head) {
         begin_note(x);
-        text_addf(&x->note, "the head '%s' starts anew", x->match->model->head);
+        text_addf(&x->note, "the head '%s' starts anew%s", x->match->model->head,
+                  match_without_head(x->match) ? ": the file has none" : "");
     }
 }
 
 thaw_status weights_load(char **note, bool *loaded, params *p, model *m, const char *path,
-                         bool new_head)
+                         head_wish head)
 {
-    loading x = {.new_head = new_head, .loaded = loaded};
+    loading x = {.loaded = loaded};
     weights_match *match = NULL;
     thaw_status status;
 
     THAW_TRY(match_open(&match, m, path));
     x.match = match;
+    if (head == HEAD_OF_FILE && match_without_head(match)) {
+        status = thaw_fail(THAW_E_SHAPE,
+                           "'%s' has no head ('%s'), so it tells no classes apart yet: train it "
+                           "first, with a recipe as `thaw init` writes it",
+                           path, m->head);
+        goto done;
+    }
+    x.new_head = head == HEAD_NEW || (head == HEAD_IF_THERE && match_without_head(match));
     note_origin(&x);
     for (int i = 0; i < m->n_tensors; i++)
         THAW_TRY(load_tensor(&x, p, i));

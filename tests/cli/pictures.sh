@@ -85,6 +85,16 @@ expect 0 "" "$thaw" eval runs/n --json
 "$build/json_check" rmse mae <out >/dev/null || fail "eval --json is no JSON"
 grep -q '"problem_type": "regression"' runs/n/best/config.json || fail "not told to be a regression"
 
+# A picture that is said to be two things is a mistake for one of them, and told by its name.
+mkdir -p both/cat both/dog
+cp "$from/rgb.png" both/cat/same.png
+cp "$from/rgb.png" both/dog/same.png
+expect 0 "" "$thaw" train pictures.toml --run runs/m --set data.valid=both --set data.valid_fraction=0
+expect 0 "1 of 2 right" "$thaw" report runs/m --text
+has out "/same.png: is '"
+expect 0 "" "$thaw" report runs/m
+grep -q "sure), [a-z]*/same.png</figcaption>" runs/m/report.html || fail "the mistake is not told by its name"
+
 # Broken files are named, and left out on request.
 : >data/cat/empty.jpg
 head -c 300 "$from/resize_photo.png" >data/dog/cut.png

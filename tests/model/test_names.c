@@ -43,6 +43,12 @@ static const struct {
      "_blocks.4._bn0.weight"},
     {"efficientnet_lite0", "efficientnet_pytorch", "bn2.weight", "_bn1.weight"},
     {"resnet50", "timm", "conv1.weight", "conv1.weight"},
+    {"resnet18", "transformers_base", "bn1.bias", "embedder.embedder.normalization.bias"},
+    {"resnet18", "transformers_base", "layer2.1.conv2.weight",
+     "encoder.stages.1.layers.1.layer.1.convolution.weight"},
+    {"vit_tiny_patch16_224", "transformers_base", "vit.layernorm.weight", "layernorm.weight"},
+    {"vit_tiny_patch16_224", "transformers_base", "vit.encoder.layer.11.output.dense.bias",
+     "encoder.layer.11.output.dense.bias"},
     {"resnext50_32x4d", "transformers", "conv1.weight", "conv1.weight"},
 };
 
@@ -148,11 +154,31 @@ static void test_foreign_config(void **state)
     }
 }
 
+/* What came without a head cannot leave under the names of a network without one. */
+static void test_kept(void **state)
+{
+    static const char *const rows_kept[][3] = {
+        {"resnet18", "transformers_base", "transformers"},
+        {"resnet18", "transformers", "transformers"},
+        {"vit_tiny_patch16_224", "transformers_base", ""},
+        {"vit_tiny_patch16_224", "timm", "timm"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < THAW_COUNT(rows_kept); i++) {
+        model *m = create(rows_kept[i][0]);
+
+        CHECK_STR(model_naming_kept(&m->config, rows_kept[i][1]), rows_kept[i][2]);
+        model_destroy(m);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rows),
         cmocka_unit_test(test_unique),
+        cmocka_unit_test(test_kept),
         cmocka_unit_test(test_foreign_config),
     };
 

@@ -52,6 +52,8 @@ static void test_what_was_found(void **state)
     CHECK_CONTAINS(said, "valid_fraction = 0.25");
     CHECK_CONTAINS(said, "std = 0.25");
     CHECK_CONTAINS(said, "three phases");
+    c.no_head = true;
+    CHECK_CONTAINS(print(&t, &c), "comes without a head");
     text_done(&t);
 }
 

@@ -319,6 +319,24 @@ static void test_terminal(void **state)
     thaw_text_free(said);
 }
 
+/* Long names and small numbers push a table's columns on, but never together. */
+static void test_wide_cells(void **state)
+{
+    report_data *r = read_lines_of(
+        *state, "{\"event\": \"phase\", \"phase\": 1, \"phase_name\": \"a name as long as this\"}\n"
+                "{\"event\": \"phase_end\", \"phase\": 1, \"iteration\": 20, "
+                "\"loss\": 1.19209e-07, \"metric\": 1, \"seconds\": 3}\n"
+                "{\"event\": \"phase\", \"phase\": 2, \"phase_name\": \"b\"}\n");
+    text said = TEXT_INIT;
+
+    CHECK_OK(report_text(&said, r));
+    CHECK_CONTAINS(said.data, "as long as this 0 (0.0%)");
+    CHECK_CONTAINS(said.data, " 1.192e-07 ");
+    CHECK_CONTAINS(said.data, " - ");
+    text_done(&said);
+    report_destroy(r);
+}
+
 /* Data that have moved: the report says so and has the rest. */
 static void test_data_gone(void **state)
 {
@@ -347,6 +365,7 @@ int main(void)
         cmocka_unit_test(test_marks_are_round),
         cmocka_unit_test(test_page),
         cmocka_unit_test(test_terminal),
+        cmocka_unit_test(test_wide_cells),
         cmocka_unit_test(test_data_gone),
     };
 

@@ -159,6 +159,30 @@ static void test_other_head(void **state)
     net_close(&f);
 }
 
+/* A network that was stored without its last layer gets a new one to train, and is not judged. */
+static void test_without_head(void **state)
+{
+    const thaw_run_options options = {.threads = 1};
+    job *j = NULL;
+    net_file f;
+    small_run r;
+
+    net_open(&f);
+    net_remove(&f, "fc.weight");
+    net_remove(&f, "fc.bias");
+    net_write(&f, *state);
+    small_open(&r, NET, *state, NULL);
+    CHECK_STR(r.job->load_note, "the head 'fc' starts anew: the file has none");
+    CHECK_BYTES((const char *)small_param(&r, "conv1.weight")->data, f.params->item[0].data,
+                f.params->item[0].bytes);
+    CHECK(tensor_sum_squares(small_param(&r, "fc.weight")->data, DTYPE_F32, 24) > 0);
+    CHECK_ERROR(job_open(&j, r.recipe, &options, r.recipe->model_path, JOB_DATA), THAW_E_SHAPE,
+                "has no head ('fc')");
+    CHECK(j == NULL);
+    small_close(&r);
+    net_close(&f);
+}
+
 static void test_leftovers(void **state)
 {
     static const char *const name[] = {"ema.decay", "fc2.weight", "a", "b", "c", "d", "e"};
@@ -323,6 +347,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_all_there, small_setup, small_teardown),
         cmocka_unit_test_setup_teardown(test_every_difference, small_setup, small_teardown),
         cmocka_unit_test_setup_teardown(test_other_head, small_setup, small_teardown),
+        cmocka_unit_test_setup_teardown(test_without_head, small_setup, small_teardown),
         cmocka_unit_test_setup_teardown(test_leftovers, small_setup, small_teardown),
         cmocka_unit_test_setup_teardown(test_float_types, small_setup, small_teardown),
         cmocka_unit_test_setup_teardown(test_random_start, small_setup, small_teardown),
