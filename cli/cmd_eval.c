@@ -88,7 +88,7 @@ static void print_json(const thaw_eval_result *r, const char *split)
     if (!isnan(r->accuracy))
         print_json_classes(r);
     fputs("\"confusion\": [", stdout);
-    for (int i = 0; i < r->n_classes; i++)
+    for (int i = 0; i < r->n_classes && !isnan(r->accuracy); i++)
         for (int j = 0; j < r->n_classes; j++)
             printf("%s%lld%s",
                    j > 0   ? ", "

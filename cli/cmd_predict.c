@@ -74,21 +74,41 @@ static bool on_file(void *user, const thaw_prediction *p)
     return !ferror(stdout);
 }
 
-/* One path a line; the file ends with the stream. Returns the number of lines, -1: one is too long.
- */
+/* The next path: a line, of either kind of system, or what ends with a NUL as find -print0 has it.
+ * Returns its length, 0 at the end of the stream, -1: it is too long. */
+static int read_path(char path[PATH_MOST])
+{
+    int n = 0;
+
+    for (int c = getc(stdin); c != EOF; c = getc(stdin)) {
+        if (c != '\n' && c != '\0') {
+            if (n == PATH_MOST - 1)
+                return -1;
+            path[n++] = (char)c;
+            continue;
+        }
+        n -= c == '\n' && n > 0 && path[n - 1] == '\r';
+        if (n > 0)
+            break;
+    }
+    path[n] = '\0';
+    return n;
+}
+
+/* Returns the number of paths, -1: one is too long. */
 static int read_list(char line[LIST_MOST][PATH_MOST], const char *file[LIST_MOST])
 {
     int n = 0;
 
-    while (n < LIST_MOST && fgets(line[n], PATH_MOST, stdin)) {
-        const size_t length = strcspn(line[n], "\n");
+    while (n < LIST_MOST) {
+        const int length = read_path(line[n]);
 
-        if (length == PATH_MOST - 1)
+        if (length < 0)
             return -1;
-        line[n][length] = '\0';
+        if (length == 0)
+            break;
         file[n] = line[n];
-        if (length > 0)
-            n++;
+        n++;
     }
     return n;
 }

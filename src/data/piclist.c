@@ -10,6 +10,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #define MOST_DEPTH    32
 #define MOST_PICTURES ((size_t)1 << 31)
@@ -303,12 +304,18 @@ done:
 }
 
 /* ----------------------------------------------------------------------------------------------
- * CSV: "file,label" on each line, RFC 4180 quotes */
+ * CSV: "file,label" on each line, RFC 4180 quotes; a first line of names may say that these are
+ * other columns */
+
+#define MOST_COLUMNS 64 /* further ones are nobody's business */
 
 typedef struct csv {
     char *at;
     const char *file;
     int line;
+    char *field[MOST_COLUMNS]; /* of the present line */
+    int n_fields;
+    int path_at, value_at; /* columns */
 } csv;
 
 /* The next field, unquoted in place. *end: ',' or '\n' after it, 0 at the end of the file. */
@@ -340,38 +347,56 @@ static thaw_status csv_field(char **out, char *end, csv *c)
     return THAW_OK;
 }
 
-/* One line: both fields NULL for an empty one. */
-static thaw_status csv_line(char **path, char **value, csv *c)
+/* The next line's fields; none of an empty one. */
+static thaw_status csv_line(csv *c)
 {
-    char end, *more;
+    char end, *field;
 
-    *path = *value = NULL;
     c->line++;
-    THAW_CHECK(csv_field(path, &end, c));
-    if (end != ',' && **path == '\0') {
-        *path = NULL;
-        return THAW_OK;
-    }
-    if (end == ',')
-        THAW_CHECK(csv_field(value, &end, c));
-    if (!*value || **path == '\0' || **value == '\0')
-        return thaw_fail(THAW_E_DATA,
-                         "%s:%d: a file and what is to be learned from it are "
-                         "expected, with a comma between",
-                         c->file, c->line);
-    while (end == ',') /* further columns are nobody's business */
-        THAW_CHECK(csv_field(&more, &end, c));
+    c->n_fields = 0;
+    do {
+        THAW_CHECK(csv_field(&field, &end, c));
+        if (c->n_fields < MOST_COLUMNS)
+            c->field[c->n_fields++] = field;
+    } while (end == ',');
+    if (c->n_fields == 1 && c->field[0][0] == '\0')
+        c->n_fields = 0;
     return THAW_OK;
 }
 
-static bool is_header(const char *path)
+/* The first column with one of these names; -1: none. */
+static int column_of(const csv *c, const char *const *name, size_t n)
 {
-    static const char *const word[] = {"file", "filename", "file_name", "path", "image", "picture"};
+    for (int i = 0; i < c->n_fields; i++)
+        for (size_t k = 0; k < n; k++)
+            if (strcasecmp(c->field[i], name[k]) == 0)
+                return i;
+    return -1;
+}
 
-    for (size_t i = 0; i < THAW_COUNT(word); i++)
-        if (strcmp(path, word[i]) == 0)
-            return true;
-    return false;
+/* A first line that names columns, and no picture. Without a name that says so, what is to be
+ * learned stands behind the file. */
+static bool take_header(csv *c)
+{
+    static const char *const files[] = {"file",      "filename", "file_name",  "path",   "filepath",
+                                        "file_path", "image",    "image_path", "picture"};
+    static const char *const values[] = {"label", "class", "target", "value", "category"};
+    const int path = column_of(c, files, THAW_COUNT(files));
+    const int value = column_of(c, values, THAW_COUNT(values));
+
+    for (int i = 0; i < c->n_fields; i++)
+        if (picture_named(c->field[i]))
+            return false;
+    if (path < 0)
+        return false;
+    c->path_at = path;
+    c->value_at = value >= 0 ? value : path + 1 < c->n_fields ? path + 1 : 0;
+    return true;
+}
+
+static const char *csv_column(const csv *c, int column)
+{
+    return column < c->n_fields ? c->field[column] : "";
 }
 
 /* A row of the file; the label's text waits in `shown` of the second list until all are known. */
@@ -388,6 +413,11 @@ static thaw_status add_row(picture_list *l, csv_rows *rows, const csv *c, const 
     text full = TEXT_INIT;
     double number = 0;
 
+    if (*path == '\0' || *value == '\0')
+        return thaw_fail(THAW_E_DATA,
+                         "%s:%d: a file and what is to be learned from it are expected, with a "
+                         "comma between",
+                         c->file, c->line);
     if (numbers && (!parse_double(&number, value) || !isfinite((float)number)))
         return thaw_fail(THAW_E_DATA, "%s:%d: '%s' is no finite number", c->file, c->line, value);
     if (path[0] != '/' && slash)
@@ -430,11 +460,10 @@ static thaw_status list_csv(picture_list *l, csv *c, bool numbers, const picture
     thaw_status status = THAW_OK;
 
     while (*c->at) {
-        char *path, *value;
-
-        THAW_TRY(csv_line(&path, &value, c));
-        if (path && !(c->line == 1 && is_header(path)))
-            THAW_TRY(add_row(l, &rows, c, path, value, numbers));
+        THAW_TRY(csv_line(c));
+        if (c->n_fields > 0 && !(c->line == 1 && take_header(c)))
+            THAW_TRY(add_row(l, &rows, c, csv_column(c, c->path_at), csv_column(c, c->value_at),
+                             numbers));
     }
     if (l->n == 0) {
         status = thaw_fail(THAW_E_DATA, "'%s' lists no pictures", c->file);
@@ -469,7 +498,7 @@ thaw_status picture_list_csv(picture_list *out, const char *file, bool numbers,
         status = thaw_fail(THAW_E_DATA, "'%s' is no text: it has NUL characters", file);
         goto done;
     }
-    csv c = {.at = data, .file = file};
+    csv c = {.at = data, .file = file, .value_at = 1};
     if (strncmp(c.at, "\xEF\xBB\xBF", 3) == 0) /* some programs put a mark in front */
         c.at += 3;
     THAW_TRY(list_csv(&l, &c, numbers, classes));

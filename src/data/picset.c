@@ -224,13 +224,20 @@ static thaw_status probe_all(picture_set *s, uint64_t *digest, bool numbers, con
         }
         if (!is_broken(status))
             goto done;
+        if (s->skip && broken == 0)
+            text_add(&all, thaw_error());
         if (s->skip)
             add_note(s, thaw_error(), "it is left out");
         else if (broken < MOST_LISTED)
             text_addf(&all, "%s\n", thaw_error());
         broken++;
     }
-    status = broken > 0 && !s->skip ? refuse_broken(&all, broken, where) : THAW_OK;
+    status = THAW_OK;
+    if (broken > 0 && !s->skip)
+        status = refuse_broken(&all, broken, where);
+    else if (kept == 0)
+        status = thaw_fail(THAW_E_DATA, "'%s' has no pictures that can be read: %s", where,
+                           all.data ? all.data : "there are none");
     l->n = kept;
 done:
     picture_done(&room);
@@ -314,10 +321,6 @@ static thaw_status from_list(dataset **out, picture_list *list, const picture_so
     *list = (picture_list){0};
     d->digest = digest_of_recipe(r);
     THAW_TRY(probe_all(d->pictures, &d->digest, source->numbers, from));
-    if (d->pictures->list.n == 0) {
-        status = thaw_fail(THAW_E_DATA, "'%s' has no pictures that can be read", from);
-        goto done;
-    }
     if (d->pictures->list.others > 0) {
         char what[96];
 
@@ -341,13 +344,24 @@ static thaw_status list_of(picture_list *out, const picture_source *source, cons
                          : picture_list_folder(out, path, classes);
 }
 
+static thaw_status split_off(picture_list *out, picture_list *train, const picture_source *source)
+{
+    THAW_CHECK(picture_list_split(out, train, source->valid_fraction, source->seed));
+    if (out->n > 0)
+        return THAW_OK;
+    return thaw_fail(THAW_E_DATA,
+                     "'%s' has no class with two pictures, so none can be set aside to check with: "
+                     "add pictures, name some as data.valid, or set data.valid_fraction = 0",
+                     source->train);
+}
+
 static thaw_status open_lists(picture_list list[3], const picture_source *source)
 {
     THAW_CHECK(list_of(&list[0], source, source->train, NULL));
     if (source->valid)
         THAW_CHECK(list_of(&list[1], source, source->valid, &list[0]));
     else if (source->valid_fraction > 0)
-        THAW_CHECK(picture_list_split(&list[1], &list[0], source->valid_fraction, source->seed));
+        THAW_CHECK(split_off(&list[1], &list[0], source));
     return source->test ? list_of(&list[2], source, source->test, &list[0]) : THAW_OK;
 }
 

@@ -84,9 +84,11 @@ static thaw_status check_sizes(const model_config *c)
     if (c->height % c->vit.patch != 0 || c->width % c->vit.patch != 0)
         return thaw_fail(THAW_E_SHAPE,
                          "images of %lld x %lld cannot be cut into patches of %lld x %lld; choose "
-                         "an image size that is a multiple of %lld, or another 'patch_size'",
+                         "an image size that is a multiple of %lld, such as %lld, or another "
+                         "'patch_size'",
                          (long long)c->height, (long long)c->width, (long long)c->vit.patch,
-                         (long long)c->vit.patch, (long long)c->vit.patch);
+                         (long long)c->vit.patch, (long long)c->vit.patch,
+                         (long long)(THAW_MAX(c->height / c->vit.patch, 1) * c->vit.patch));
     return THAW_OK;
 }
 

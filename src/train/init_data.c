@@ -7,6 +7,7 @@
 
 #include <limits.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,7 +20,7 @@ static const struct {
 } layout[] = {
     {DATA_FOLDER,
      OS_FOLDER,
-     {{"train", "training"}, {"valid", "val", "validation"}, {"test", "testing"}}},
+     {{"train", "training"}, {"valid", "val", "validation", "dev"}, {"test", "testing"}}},
     {DATA_CSV, OS_FILE, {{"train.csv"}, {"valid.csv", "val.csv"}, {"test.csv"}}},
     {DATA_IDX,
      OS_FILE,
@@ -48,18 +49,30 @@ static thaw_status keep(char **out, const char *path)
     return *out ? THAW_OK : thaw_fail(THAW_E_NOMEM, "out of memory for a path");
 }
 
+static thaw_status find_one(char **out, const char *folder, const char *name, os_kind kind)
+{
+    char *path = os_path(folder, name);
+    thaw_status status = THAW_OK;
+
+    if (!path)
+        return thaw_fail(THAW_E_NOMEM, "out of memory for a path");
+    if (os_kind_of(path) == kind)
+        status = keep(out, path);
+    thaw__free(path);
+    return status;
+}
+
+/* "Train" is as good as "train". */
 static thaw_status find_below(char **out, const char *folder, const char *const *name, os_kind kind)
 {
     for (int i = 0; i < MOST_NAMES && name[i] && !*out; i++) {
-        char *path = os_path(folder, name[i]);
-        thaw_status status = THAW_OK;
+        char capital[32];
 
-        if (!path)
-            return thaw_fail(THAW_E_NOMEM, "out of memory for a path");
-        if (os_kind_of(path) == kind)
-            status = keep(out, path);
-        thaw__free(path);
-        THAW_CHECK(status);
+        (void)snprintf(capital, sizeof capital, "%s", name[i]);
+        capital[0] = (char)(capital[0] - 'a' + 'A');
+        THAW_CHECK(find_one(out, folder, name[i], kind));
+        if (!*out)
+            THAW_CHECK(find_one(out, folder, capital, kind));
     }
     return THAW_OK;
 }

@@ -56,6 +56,12 @@ static void add_classes(text *t, const dataset *train, const dataset *valid)
         add_plain(t, train->class_name[i]);
         text_addf(t, " %lld", (long long)(count[i] + count[n + i]));
     }
+    for (size_t i = 0; i < n && valid && (size_t)valid->n_classes == n; i++)
+        if (count[n + i] == 0) {
+            text_add(t, "\n# Nothing is left to check with of the class ");
+            add_plain(t, train->class_name[i]);
+            text_add(t, ": how it fares is not measured.");
+        }
     thaw__free(count);
 }
 
@@ -73,7 +79,7 @@ static void add_found(text *t, const dataset *train, const dataset *valid)
     text_add(t, "\n");
     if (n < FEW && held > 0 && !train->target)
         text_addf(t,
-                  "# That is few. With %lld to check with, each of them is %.2g points of the "
+                  "# That is few. With %lld to check with, each of them is %.3g points of the "
                   "accuracy: it is\n# a hint, no measurement. What it has learned, `thaw predict` "
                   "shows on pictures of your own.\n",
                   held, 100.0 / (double)held);
@@ -134,16 +140,20 @@ static void add_pictures(text *t, const init_choice *c)
     const picture_recipe *const r = c->recipe ? &c->recipe->pictures.recipe : NULL;
 
     if (c->side > 0)
-        text_addf(t, "image_size = %lld       # what %s was trained on\n", (long long)c->side,
+        text_addf(t, "image_size = %-8lld  # what %s was trained on\n", (long long)c->side,
                   c->config.arch);
     else if (r && r->height == r->width)
-        text_addf(t, "image_size = %lld       # side of the images made of the pictures\n",
+        text_addf(t, "image_size = %-8lld  # side of the images made of the pictures\n",
                   (long long)r->height);
     if (c->data.numbers)
         text_add(t, "target = \"number\"      # the list has numbers to predict\n");
     if (!c->data.path[1])
-        text_addf(t, "valid_fraction = %g   # of each class, to check with; or valid = \"...\"\n",
-                  c->valid_fraction);
+        text_addf(t, "valid_fraction = %g   # of %s, to check with; or valid = \"...\"\n",
+                  c->valid_fraction, c->data.numbers ? "the list" : "each class");
+    if (!c->data.numbers)
+        text_add(t,
+                 "broken = \"skip\"        # of pictures that cannot be read: they are named, and "
+                 "others take\n                       # their place; \"refuse\" ends the run\n");
     text_add(t,
              "flip = true            # pictures may be seen in a mirror; false for letters and "
              "the like\n"

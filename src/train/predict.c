@@ -163,7 +163,9 @@ static void load_file(void *user, int worker, int64_t i)
 
     (void)worker;
     p->trouble[i] = NULL;
-    if (picture_load(image, p->file[i], &p->fit, &p->loading) == THAW_OK)
+    if (os_kind_of(p->file[i]) == OS_FOLDER)
+        (void)thaw_fail(THAW_E_DATA, "'%s' is a folder: name the pictures in it", p->file[i]);
+    else if (picture_load(image, p->file[i], &p->fit, &p->loading) == THAW_OK)
         return;
     memset(image, 0, p->image_bytes);
     p->trouble[i] = thaw__strdup(thaw_error());

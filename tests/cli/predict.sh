@@ -43,6 +43,13 @@ same out plain
 printf '%s\n' data/cat/* data/dog/* >list
 expect 0 "" sh -c "'$thaw' predict run - <list"
 same out plain
+printf '%s\r\n' data/cat/* data/dog/* >list
+expect 0 "" sh -c "'$thaw' predict run <list"
+same out plain
+printf '%s\000' data/cat/* data/dog/* >list
+expect 0 "" sh -c "'$thaw' predict run <list"
+same out plain
+expect 65 "'data' is a folder: name the pictures in it" "$thaw" predict run data
 expect 0 "" "$thaw" predict run --threads 1 data/cat/* data/dog/*
 same out plain
 

@@ -87,7 +87,20 @@ cp -r pictures/* broken
 head -c 300 "$from/colour.jpg" >broken/dog/damaged.jpg
 expect 0 "5" "$thaw" init network broken
 cp out recipe.toml
-expect 65 'remove it, or set data.broken = "skip"' "$thaw" train recipe.toml --run broken-run
+expect 0 "damaged.jpg' is no good JPEG" "$thaw" train recipe.toml --run broken-run
+has out "another picture of its class takes its place"
+expect 65 'remove it, or set data.broken = "skip"' "$thaw" train recipe.toml --run refused --set data.broken=refuse
+mkdir -p two/cat two/dog
+cp pictures/cat/*rgb.png two/cat
+cp "$from/resize_hard.png" two/dog
+expect 65 "has no class with two pictures" "$thaw" init network two
+cp pictures/cat/* two/cat
+expect 0 "Nothing is left to check with of the class dog" "$thaw" init network two
+: >two/dog/resize_hard.png
+rm two/cat/*
+: >two/cat/empty.png
+: >two/cat/too.png
+expect 65 "has no pictures that can be read: '" "$thaw" init network two
 expect 66 "'picture' is not there" "$thaw" init network picture
 expect 65 "has no folders in it, only pictures" "$thaw" init network pictures/cat
 expect 66 "did you mean 'resnet18'" "$thaw" init resnet19 pictures

@@ -86,6 +86,21 @@ static void test_csv(void **state)
     CHECK_STR(l.entry[2].path, "/d.png");
     picture_list_done(&l);
 
+    CHECK_OK(list_text(&l, "id,Filename,width,label\n7,a.png,640,x\n8,b.png,480,y\n", false));
+    CHECK_INT(l.n, 2);
+    CHECK_STR(l.entry[1].shown, "b.png");
+    CHECK_STR(l.class_name[1], "y");
+    picture_list_done(&l);
+
+    CHECK_OK(list_text(&l, "breed,image\npug,a.png\n", false));
+    CHECK_STR(l.entry[0].shown, "a.png");
+    CHECK_STR(l.class_name[0], "pug");
+    picture_list_done(&l);
+
+    CHECK_OK(list_text(&l, "image.png,image\nb.png,label\n", false));
+    CHECK_INT(l.n, 2);
+    picture_list_done(&l);
+
     CHECK_OK(list_text(&l, "a.png,1.5\nb.png,-2e3\n", true));
     CHECK_INT(l.n_classes, 0);
     CHECK_NEAR(l.entry[0].target, 1.5, 0, 0);
@@ -103,6 +118,7 @@ static void test_csv_refused(void **state)
                {"a.png\n", ":1: a file and what", false},
                {"a.png,x\nb.png,\n", ":2: a file and what", false},
                {",x\n", ":1: a file and what", false},
+               {"id,file,label\n1,a.png\n", ":2: a file and what", false},
                {"\"a.png,x\n", "a quote is not closed", false},
                {"\"a\"b,x\n", "text after a closing quote", false},
                {"a.png,x\n", "'x' is no finite number", true},

@@ -82,7 +82,8 @@ static void test_bad_sizes(void **state)
     (void)state;
     c.height = 60;
     CHECK_ERROR(model_create(&m, &c, DTYPE_F32), THAW_E_SHAPE,
-                "60 x 64 cannot be cut into patches of 16 x 16");
+                "60 x 64 cannot be cut into patches of 16 x 16; choose an image size that is a "
+                "multiple of 16, such as 48");
     c = small_config();
     c.vit.heads = 5;
     CHECK_ERROR(model_create(&m, &c, DTYPE_F32), THAW_E_RANGE, "shared by 5 attention heads");

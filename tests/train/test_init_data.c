@@ -38,6 +38,11 @@ static void test_folders(void **state)
     CHECK_CONTAINS(l.path[1], "/val");
     CHECK(!l.path[2]);
     data_look_done(&l);
+
+    below(folder, "Test");
+    CHECK_OK(data_look_at(&l, data, 1));
+    CHECK_CONTAINS(l.path[2], "/Test");
+    data_look_done(&l);
     check_folder_remove(folder);
 }
 
