@@ -184,9 +184,6 @@ char *ckpt_path(const char *folder, ckpt_id id);
  */
 thaw_status ckpt_verify(const char *path) THAW_MUST_USE;
 
-/* Digest of a committed checkpoint: SHA-256 of its manifest, as 64 hexadecimal digits and NUL. */
-thaw_status ckpt_digest(char out[65], const char *path) THAW_MUST_USE;
-
 /*
  * The newest checkpoint that verifies. `skipped` (may be NULL) gets a line for each newer one that
  * did not, with the reason. Errors: THAW_E_MISSING when there is none; THAW_E_IO when a newer one
@@ -402,7 +399,6 @@ typedef struct manifest {
     manifest_file *file;
     int n;
     thaw_region *region;
-    char digest[65]; /* of the manifest itself */
 } manifest;
 
 /* Text of a manifest of the newest format, built row by row: begin, rows, end. */

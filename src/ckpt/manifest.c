@@ -286,7 +286,6 @@ thaw_status manifest_read(manifest **out, const char *path)
         status = THAW_E_CORRUPT;
     if (status != THAW_OK)
         goto done;
-    sha256_hex(r.m->digest, data, n);
     r.scan = scan_of("manifest", data, n);
     status = check_self(data, n);
     if (status == THAW_OK)

@@ -249,6 +249,18 @@ static thaw_status compare_all(digests *d, const manifest_file *f)
     return THAW_OK;
 }
 
+static thaw_status read_manifest(manifest **out, const char *path)
+{
+    char *file = os_path(path, MANIFEST_NAME);
+    thaw_status status;
+
+    if (!file)
+        return thaw_fail(THAW_E_NOMEM, "out of memory verifying '%s'", path);
+    status = refuse_link(file);
+    thaw__free(file);
+    return status == THAW_OK ? manifest_read(out, path) : status;
+}
+
 static thaw_status verify(const char *path, const ckpt_id *called, ckpt_care care)
 {
     thaw_status status = THAW_OK;
@@ -256,7 +268,7 @@ static thaw_status verify(const char *path, const ckpt_id *called, ckpt_care car
     digests d = {0};
     char name[CKPT_NAME];
 
-    THAW_CHECK(manifest_read(&m, path));
+    THAW_CHECK(read_manifest(&m, path));
     if (called && (m->id.step != called->step || m->id.edit != called->edit)) {
         ckpt_name_of(name, m->id);
         status = thaw_fail(THAW_E_CORRUPT, "'%s' holds checkpoint '%s'", path, name);
@@ -293,16 +305,6 @@ thaw_status ckpt_verify_id(const char *folder, ckpt_id id, ckpt_care care)
     status = verify(path, &id, care);
     thaw__free(path);
     return status;
-}
-
-thaw_status ckpt_digest(char out[65], const char *path)
-{
-    manifest *m = NULL;
-
-    THAW_CHECK(manifest_read(&m, path));
-    memcpy(out, m->digest, sizeof m->digest);
-    manifest_destroy(m);
-    return THAW_OK;
 }
 
 /* ----------------------------------------------------------------------------------------------

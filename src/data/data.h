@@ -82,11 +82,6 @@ thaw_status dataset_from_callback(dataset **out, int64_t n, int64_t height, int6
                                   int64_t channels, int n_classes, dataset_read_fn *read,
                                   void *user) THAW_MUST_USE;
 
-/* Samples [from, from + n) as a new data set (pixels copied; a callback is shared, and keeps seeing
- * its own numbers). THAW_E_RANGE when they are not all there, THAW_E_SUPPORT for files of pictures.
- */
-thaw_status dataset_slice(dataset **out, const dataset *d, int64_t from, int64_t n) THAW_MUST_USE;
-
 /* Count per class; [n_classes], zeroed first. Share of the largest class, in [0, 1]: the baseline
  * any network must beat. Both 0 where labels come from a callback or are numbers; the share also
  * when out of memory. */

@@ -185,61 +185,6 @@ done:
     return status;
 }
 
-static thaw_status copy_part(dataset *to, const dataset *d, int64_t from)
-{
-    const size_t n = (size_t)to->n;
-    const size_t image = (size_t)(d->height * d->width * d->channels);
-
-    to->id = thaw__new(n, sizeof *to->id);
-    if (!d->read) {
-        to->pixels = thaw__alloc(n * image);
-        to->label = thaw__new(n, sizeof *to->label);
-    }
-    if (!to->id || (!d->read && (!to->pixels || !to->label)))
-        return thaw_fail(THAW_E_NOMEM, "out of memory for part of a data set");
-    for (size_t i = 0; i < n; i++)
-        to->id[i] = d->id ? d->id[(size_t)from + i] : from + (int64_t)i;
-    if (d->read)
-        return THAW_OK;
-    memcpy(to->pixels, d->pixels + (size_t)from * image, n * image);
-    memcpy(to->label, d->label + from, n * sizeof *to->label);
-    to->digest = digest_of(to);
-    return THAW_OK;
-}
-
-thaw_status dataset_slice(dataset **out, const dataset *d, int64_t from, int64_t n)
-{
-    thaw_status status = THAW_OK;
-    dataset *part = NULL;
-    text t = TEXT_INIT;
-
-    if (from < 0 || n < 1 || from > d->n || n > d->n - from)
-        return thaw_fail(THAW_E_RANGE,
-                         "%lld samples from number %lld on were asked for, the data set has %lld",
-                         (long long)n, (long long)from, (long long)d->n);
-    if (d->pictures)
-        return thaw_fail(THAW_E_SUPPORT, "part of a data set of picture files cannot be taken");
-    part = thaw__new(1, sizeof *part);
-    if (!part)
-        return thaw_fail(THAW_E_NOMEM, "out of memory for part of a data set");
-    *part = (dataset){.read = d->read,
-                      .user = d->user,
-                      .n = n,
-                      .height = d->height,
-                      .width = d->width,
-                      .channels = d->channels,
-                      .n_classes = d->n_classes};
-    THAW_TRY(copy_part(part, d, from));
-    text_addf(&t, "%lld samples from number %lld of: %s", (long long)n, (long long)from,
-              d->description);
-    THAW_TRY(text_take(&part->description, &t, "the description of a data set"));
-    *out = part;
-    part = NULL;
-done:
-    dataset_destroy(part);
-    return status;
-}
-
 void dataset_count_classes(int64_t *count, const dataset *d)
 {
     memset(count, 0, (size_t)d->n_classes * sizeof *count);

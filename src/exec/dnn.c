@@ -426,15 +426,6 @@ bool dnn_same_packing(const dnn_kernel *a, const dnn_kernel *b)
             dnnl_memory_desc_equal(weight_layout(a), weight_layout(b)));
 }
 
-const char *dnn_implementation(const dnn_kernel *k)
-{
-    const char *name = NULL;
-
-    if (dnnl_primitive_desc_query(k->desc, dnnl_query_impl_info_str, 0, &name) != dnnl_success)
-        return "unknown";
-    return name;
-}
-
 /* The library takes operands it only reads as void *, too. */
 static dnnl_status_t point(dnnl_memory_t memory, const void *data)
 {

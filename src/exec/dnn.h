@@ -94,9 +94,6 @@ typedef struct dnn_operands {
 /* Run. Not thread-safe: the kernel holds the operands' addresses meanwhile. Errors: THAW_E_OS. */
 thaw_status dnn_run(const dnn_kernel *k, const dnn_operands *operands) THAW_MUST_USE;
 
-/* "jit:avx512_core", the library's name of the implementation it chose. */
-const char *dnn_implementation(const dnn_kernel *k);
-
 /* "oneDNN 2.6.3, avx512_core_vnni". */
 void dnn_describe(char *buffer, size_t size);
 

@@ -160,42 +160,50 @@ void features_print(text *out, const job *j, const feature_outlook *o)
 /* ----------------------------------------------------------------------------------------------
  * digests */
 
-static void add_text(sha256 *h, const text *t)
+/* A text cut short would stand for another prefix. */
+static thaw_status add_text(sha256 *h, const text *t)
 {
+    if (t->failed)
+        return thaw_fail(THAW_E_NOMEM, "out of memory for the cache of features");
     sha256_add(h, t->data ? t->data : "", t->length + 1);
+    return THAW_OK;
 }
 
 /* What computes, and the steps of the prefix. */
-static void add_plan(sha256 *h, const features *f, const plan *p)
+static thaw_status add_plan(sha256 *h, const features *f, const plan *p)
 {
     const plan_teller ways = {exec_tell, f->job->exec};
     char kernels[128];
     text t = TEXT_INIT;
+    thaw_status status;
 
     exec_describe(kernels, f->job->recipe->executor);
     text_addf(&t, "%s %s %s threads %d plan %016llx\n", thaw_version(), exec_name(f->job->exec),
               kernels, f->job->threads, (unsigned long long)p->digest);
     plan_dump(&t, p, &ways);
-    add_text(h, &t);
+    status = add_text(h, &t);
     text_done(&t);
     for (int i = 0; i < p->n_once + p->n_step; i++)
         sha256_add(h, &p->step[i].attrs, sizeof p->step[i].attrs);
+    return status;
 }
 
 /* Name, type, shape and content; of what no other process will see, the version of the content. */
-static void add_tensor(sha256 *h, const features *f, const param *item)
+static thaw_status add_tensor(sha256 *h, const features *f, const param *item)
 {
     text t = TEXT_INIT;
+    thaw_status status;
 
     text_addf(&t, "%s %s rank %d", item->name, dtype_name(item->dtype), item->shape.rank);
     for (int i = 0; i < item->shape.rank; i++)
         text_addf(&t, " %lld", (long long)item->shape.dim[i]);
-    add_text(h, &t);
+    status = add_text(h, &t);
     text_done(&t);
     if (f->folder)
         sha256_add(h, item->data, item->bytes);
     else
         sha256_add(h, &item->version, sizeof item->version);
+    return status;
 }
 
 static uint64_t versions_of(const features *f)
@@ -235,11 +243,13 @@ static thaw_status digest_prefix(char out[65], features *f, value_id cut)
     THAW_TRY(plans_compile_part(&p, f->job, NULL, 1, NULL, PLAN_PREFIX, cut));
     THAW_TRY(find_used(f, p));
     THAW_TRY(sha256_begin(&h));
-    add_plan(h, f, p);
+    THAW_TRY(add_plan(h, f, p));
     for (int i = 0; i < f->n_used; i++)
-        add_tensor(h, f, &f->job->params->item[f->used[i]]);
+        THAW_TRY(add_tensor(h, f, &f->job->params->item[f->used[i]]));
     sha256_end(out, h);
+    h = NULL;
 done:
+    sha256_end(NULL, h);
     plan_destroy(p);
     return status;
 }
@@ -258,16 +268,14 @@ static thaw_status digest_set(char out[65], const features *f, const feature_set
               (long long)d->n, (long long)d->height, (long long)d->width, (long long)d->channels,
               d->read || d->pictures ? f->session : "stored");
     loader_options_print(&t, &set->loading);
-    if (t.failed) {
-        status = thaw_fail(THAW_E_NOMEM, "out of memory for the cache of features");
-        goto done;
-    }
     THAW_TRY(sha256_begin(&h));
-    add_text(h, &t);
+    THAW_TRY(add_text(h, &t));
     if (d->id)
         sha256_add(h, d->id, (size_t)d->n * sizeof *d->id);
     sha256_end(out, h);
+    h = NULL;
 done:
+    sha256_end(NULL, h);
     text_done(&t);
     return status;
 }

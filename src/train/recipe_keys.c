@@ -529,7 +529,6 @@ static const recipe_key table[] = {
      RECIPE(pictures.recipe.filter), .help = "how; always with antialiasing, as Pillow does"},
     {"data", "crop", KEY_CHOICE, .when = "format=folder|csv", .choice = crops,
      .derive = recipe_derive_crop, .standard = "the model folder's, else 'center'",
-     RECIPE(crop_centre),
      .help = "center: the shorter side becomes `resize_to`, and the middle is cut out; none: "
              "pictures are stretched to the image's size"},
     {"data", "resize_to", KEY_INTEGER, .when = "crop=center", .also = "format=folder|csv",

@@ -57,7 +57,8 @@ typedef struct recipe_key {
     double least, most;
     bool above_least, below_most; /* the bound itself is excluded */
     const char *(*choice)(size_t i);
-    size_t offset, size; /* of the field in the section's struct; size 0: set stores it */
+    size_t offset, size; /* of the field in the section's struct; size 0: set stores it,
+                            or it only decides which other keys there are */
     void (*set)(recipe_reader *rd, void *target, const toml_value *v);
     const char *help;
 } recipe_key;

@@ -253,7 +253,19 @@ static void test_random_names(void **state)
 
 static const int kinds[] = {EIO, ENOSPC, EINTR, FAULT_SHORT};
 
-/* Whatever fails while a file is replaced, it holds the old or the new text, and nothing leaks. */
+static int count_names(const char *folder)
+{
+    os_names names = {0};
+    int n;
+
+    CHECK_OK(os_list(&names, folder));
+    n = (int)names.n;
+    os_names_free(&names);
+    return n;
+}
+
+/* Whatever fails while a file is replaced, it holds the old or the new text, nothing leaks, and
+ * nothing else lies beside it unless the disk is gone for good. */
 static void test_replace_faults(void **state)
 {
     (void)state;
@@ -275,6 +287,9 @@ static void test_replace_faults(void **state)
                               (strcmp(text_now, "old") == 0 && status != THAW_OK),
                           "operation %ld, fault %d: status %s, the file holds '%s'", n, kinds[k],
                           thaw_status_name(status), text_now);
+                if (!forever)
+                    CHECK_MSG(count_names(folder) == 1, "operation %ld, fault %d: %d files", n,
+                              kinds[k], count_names(folder));
                 if (kinds[k] == FAULT_SHORT || (kinds[k] == EINTR && !forever))
                     CHECK_MSG(status == THAW_OK || kinds[k] == EINTR,
                               "operation %ld: a short write is no error, but: %s", n, thaw_error());
@@ -311,6 +326,136 @@ static void test_read_faults(void **state)
                 if (!reached)
                     break;
             }
+    check_folder_remove(folder);
+}
+
+/* Calls that a signal may interrupt; the first of each row of calls is. */
+static int interruptions;
+
+static bool interrupted(void)
+{
+    const bool now = interruptions++ % 2 == 0;
+
+    if (now)
+        errno = EINTR;
+    return now;
+}
+
+static int interrupted_open(int dir_fd, const char *path, int flags, unsigned mode)
+{
+    return interrupted() ? -1 : os_posix.open(dir_fd, path, flags, mode);
+}
+
+static ptrdiff_t interrupted_read(int fd, void *buffer, size_t n)
+{
+    return interrupted() ? -1 : os_posix.read(fd, buffer, n);
+}
+
+static ptrdiff_t interrupted_pread(int fd, void *buffer, size_t n, int64_t offset)
+{
+    return interrupted() ? -1 : os_posix.pread(fd, buffer, n, offset);
+}
+
+static ptrdiff_t interrupted_write(int fd, const void *buffer, size_t n)
+{
+    return interrupted() ? -1 : os_posix.write(fd, buffer, n);
+}
+
+static int interrupted_fsync(int fd)
+{
+    return interrupted() ? -1 : os_posix.fsync(fd);
+}
+
+/* What a signal has interrupted is done again. */
+static void test_interrupted(void **state)
+{
+    char *folder = check_folder(), *data = NULL, part[4];
+    os_table table = os_posix;
+    int64_t length = 0;
+    size_t size = 0;
+    int fd = -1;
+
+    (void)state;
+    table.open = interrupted_open;
+    table.read = interrupted_read;
+    table.pread = interrupted_pread;
+    table.write = interrupted_write;
+    table.fsync = interrupted_fsync;
+    interruptions = 0;
+    os_install(&table);
+    CHECK_OK(os_replace_file(folder, "a", "some text", 9));
+    CHECK_OK(os_read_file(&data, &size, check_path(folder, "a"), 100));
+    CHECK_STR(data, "some text");
+    CHECK_OK(os_open_file(&fd, &length, check_path(folder, "a")));
+    CHECK_OK(os_pread_all(fd, part, 4, 5, "a"));
+    CHECK(memcmp(part, "text", 4) == 0);
+    os_close(fd);
+    CHECK_OK(os_make_folders(check_path(folder, "x/y")));
+    os_install(NULL);
+    CHECK_MSG(interruptions >= 16, "only %d calls", interruptions);
+    thaw__free(data);
+    check_folder_remove(folder);
+}
+
+static const char *put_in_place; /* opened instead of what was looked at */
+
+static int open_another(int dir_fd, const char *path, int flags, unsigned mode)
+{
+    (void)path;
+    return os_posix.open(dir_fd, put_in_place, flags, mode);
+}
+
+/* Between looking and opening somebody puts a folder or a pipe there. */
+static void test_exchanged(void **state)
+{
+    char *folder = check_folder(), *pipe, *file, *data = NULL;
+    os_table table = os_posix;
+    size_t size = 0;
+
+    (void)state;
+    pipe = os_path(folder, "pipe");
+    file = os_path(folder, "a");
+    CHECK(mkfifo(pipe, 0644) == 0);
+    check_write_file(file, "text", 4);
+    table.open = open_another;
+    os_install(&table);
+    put_in_place = folder;
+    CHECK_ERROR(os_read_file(&data, &size, file, 100), THAW_E_DATA, "is a folder");
+    put_in_place = pipe;
+    CHECK_ERROR(os_read_file(&data, &size, file, 100), THAW_E_DATA, "is a pipe");
+    os_install(NULL);
+    CHECK(data == NULL);
+    thaw__free(file);
+    thaw__free(pipe);
+    check_folder_remove(folder);
+}
+
+static int close_failing(int fd)
+{
+    struct stat s;
+    const bool file = fstat(fd, &s) == 0 && S_ISREG(s.st_mode);
+
+    (void)os_posix.close(fd);
+    errno = EIO;
+    return file ? -1 : 0;
+}
+
+/* Some file systems tell only when a file is closed that it could not be written. */
+static void test_close_that_fails(void **state)
+{
+    char *folder = check_folder(), *now;
+    os_table table = os_posix;
+
+    (void)state;
+    CHECK_OK(os_replace_file(folder, "a", "old", 3));
+    table.close = close_failing;
+    os_install(&table);
+    CHECK_ERROR(os_replace_file(folder, "a", "newer", 5), THAW_E_IO, "cannot close '");
+    os_install(NULL);
+    now = check_read_file(NULL, check_path(folder, "a"));
+    CHECK_STR(now, "old");
+    CHECK_INT(count_names(folder), 1);
+    free(now);
     check_folder_remove(folder);
 }
 
@@ -360,6 +505,9 @@ int main(void)
         cmocka_unit_test(test_random_names),
         cmocka_unit_test(test_replace_faults),
         cmocka_unit_test(test_read_faults),
+        cmocka_unit_test(test_interrupted),
+        cmocka_unit_test(test_exchanged),
+        cmocka_unit_test(test_close_that_fails),
         cmocka_unit_test(test_out_of_memory),
     };
 

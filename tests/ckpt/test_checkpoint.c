@@ -116,6 +116,72 @@ static void test_rival(void **state)
     check_folder_remove(folder);
 }
 
+/* Somebody who may write in the folder foresees a name and leads it elsewhere. */
+static const char *victim;
+
+static int mkdir_with_trap(int dir_fd, const char *path, unsigned mode)
+{
+    const int result = os_posix.mkdir(dir_fd, path, mode);
+    int inner;
+
+    if (result != 0 || strncmp(path, ".tmp-", 5) != 0)
+        return result;
+    inner = os_posix.open(dir_fd, path, O_RDONLY | O_DIRECTORY, 0);
+    CHECK(inner >= 0 && symlinkat(victim, inner, "model.safetensors") == 0);
+    (void)close(inner);
+    return 0;
+}
+
+static void test_trap(void **state)
+{
+    char *folder = check_folder(), *other = check_folder(), *precious, *now;
+    os_table table = os_posix;
+
+    (void)state;
+    precious = os_path(other, "precious");
+    victim = precious;
+    check_write_file(victim, "do not touch", 12);
+    table.mkdir = mkdir_with_trap;
+    os_install(&table);
+    CHECK_ERROR(saving_commit(folder, 1), THAW_E_IO, "cannot create 'model.safetensors'");
+    os_install(NULL);
+    now = check_read_file(NULL, precious);
+    CHECK_STR(now, "do not touch");
+    CHECK_INT(saving_count(folder, ""), 0);
+    free(now);
+    thaw__free(precious);
+    check_folder_remove(other);
+    check_folder_remove(folder);
+}
+
+static int close_failing(int fd)
+{
+    struct stat s;
+    const bool file = fstat(fd, &s) == 0 && S_ISREG(s.st_mode);
+
+    (void)os_posix.close(fd);
+    errno = EIO;
+    return file ? -1 : 0;
+}
+
+/* Some file systems tell only when a file is closed that it could not be written. */
+static void test_close_that_fails(void **state)
+{
+    char *folder = check_folder();
+    os_table table = os_posix;
+
+    (void)state;
+    CHECK_OK(saving_commit(folder, 1));
+    table.close = close_failing;
+    os_install(&table);
+    CHECK_ERROR(saving_commit(folder, 2), THAW_E_IO, "cannot close 'model.safetensors'");
+    os_install(NULL);
+    CHECK(saving_is_right(folder, 1));
+    CHECK_INT(saving_count(folder, "step-"), 1);
+    CHECK_INT(saving_count(folder, ".tmp"), 0);
+    check_folder_remove(folder);
+}
+
 static void test_link(void **state)
 {
     char *folder = check_folder();
@@ -353,6 +419,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_commit),        cmocka_unit_test(test_refused),
         cmocka_unit_test(test_exists),        cmocka_unit_test(test_rival),
+        cmocka_unit_test(test_trap),          cmocka_unit_test(test_close_that_fails),
         cmocka_unit_test(test_link),          cmocka_unit_test(test_room),
         cmocka_unit_test(test_faults),        cmocka_unit_test(test_faults_for_ever),
         cmocka_unit_test(test_out_of_memory), cmocka_unit_test(test_kill_everywhere),

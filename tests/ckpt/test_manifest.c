@@ -20,7 +20,7 @@ static void test_round_trip(void **state)
         {.name = "none.safetensors", .by_tensor = true, .sha256 = ZEROS},
         {.name = "x.json", .sha256 = ZEROS},
     };
-    char *folder = check_folder(), digest[65];
+    char *folder = check_folder();
     manifest *m = NULL;
     text t = TEXT_INIT;
 
@@ -48,8 +48,6 @@ static void test_round_trip(void **state)
     CHECK_STR(m->file[2].name, "x.json");
     CHECK_STR(m->file[2].sha256, ZEROS);
     CHECK_INT(m->file[2].n_tensors, 0);
-    sha256_hex(digest, t.data, t.length);
-    CHECK_STR(m->digest, digest);
     manifest_destroy(m);
 
     for (size_t bit = 0; bit < 8 * t.length; bit++) {

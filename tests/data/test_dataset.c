@@ -143,27 +143,6 @@ static void test_refused(void **state)
     CHECK(d == NULL);
 }
 
-static void test_slice(void **state)
-{
-    dataset *d = open_pair(*state, &(dataset_subset){.skip = 2}), *s = NULL;
-
-    CHECK_OK(dataset_slice(&s, d, 3, 4));
-    CHECK_INT(s->n, 4);
-    CHECK_INT(s->n_classes, 3);
-    for (int64_t i = 0; i < 4; i++)
-        check_sample(s, i, i + 5, (int)((i + 5) % 3));
-    CHECK(s->digest != d->digest);
-    CHECK_CONTAINS(s->description, "4 samples from number 3 of: 28 images");
-    dataset_destroy(s);
-    s = NULL;
-    CHECK_ERROR(dataset_slice(&s, d, 20, 9), THAW_E_RANGE, "the data set has 28");
-    CHECK_STATUS(dataset_slice(&s, d, 0, 0), THAW_E_RANGE);
-    CHECK_STATUS(dataset_slice(&s, d, -1, 3), THAW_E_RANGE);
-    CHECK_STATUS(dataset_slice(&s, d, INT64_MAX, INT64_MAX), THAW_E_RANGE);
-    CHECK(s == NULL);
-    dataset_destroy(d);
-}
-
 static thaw_status read_nothing(void *user, const int64_t *index, int64_t n, float *images,
                                 int32_t *labels)
 {
@@ -173,7 +152,7 @@ static thaw_status read_nothing(void *user, const int64_t *index, int64_t n, flo
 
 static void test_callback(void **state)
 {
-    dataset *d = NULL, *s = NULL;
+    dataset *d = NULL;
     int64_t count[4] = {9, 9, 9, 9};
 
     (void)state;
@@ -184,9 +163,6 @@ static void test_callback(void **state)
     dataset_count_classes(count, d);
     CHECK_INT(count[0] + count[3], 0);
     CHECK(dataset_majority(d) == 0);
-    CHECK_OK(dataset_slice(&s, d, 90, 10));
-    CHECK_INT(s->id[9], 99);
-    dataset_destroy(s);
     dataset_destroy(d);
     d = NULL;
     CHECK_ERROR(dataset_from_callback(&d, 0, 2, 3, 7, 4, read_nothing, NULL), THAW_E_RANGE,
@@ -205,19 +181,16 @@ static void test_no_memory(void **state)
     const pair *p = *state;
 
     for (int n = 1, more = 1; more; n++) {
-        dataset *d = NULL, *s = NULL;
+        dataset *d = NULL;
         thaw_status status;
 
         check_alloc_fail(n, false);
         status = dataset_open_idx(&d, p->images, p->labels, &(dataset_subset){.per_class = 3}, 0);
-        if (status == THAW_OK)
-            status = dataset_slice(&s, d, 2, 4);
         more = check_alloc_restore();
         /* giving back what a subset leaves over may fail unnoticed */
         CHECK_MSG(status == THAW_E_NOMEM || status == THAW_OK, "allocation %d: %s", n,
                   thaw_error());
         CHECK(more || status == THAW_OK);
-        dataset_destroy(s);
         dataset_destroy(d);
     }
 }
@@ -260,10 +233,10 @@ static void test_fashion_mnist(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_whole),     cmocka_unit_test(test_subset),
-        cmocka_unit_test(test_digest),    cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_slice),     cmocka_unit_test(test_callback),
-        cmocka_unit_test(test_no_memory), cmocka_unit_test(test_fashion_mnist),
+        cmocka_unit_test(test_whole),         cmocka_unit_test(test_subset),
+        cmocka_unit_test(test_digest),        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_callback),      cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_fashion_mnist),
     };
 
     return cmocka_run_group_tests_name("data/dataset", tests, pair_create, pair_destroy);

@@ -382,7 +382,7 @@ static void test_callback(void **state)
     (void)state;
     for (int variant = 0; variant < 4; variant++) {
         source s = {.bad_label = -1};
-        dataset *d = source_set(&s), *part = NULL;
+        dataset *d = source_set(&s);
         loader_options o = plain(6);
         loader *l;
 
@@ -402,11 +402,6 @@ static void test_callback(void **state)
         CHECK_MSG(s.calls == 8 || (o.prefetch && s.calls == 9), "%lld calls", (long long)s.calls);
         CHECK_MSG(!o.prefetch || !s.signals_open, "the thread takes signals");
 
-        CHECK_OK(dataset_slice(&part, d, 10, 5));
-        l = create(part, &o);
-        check_made(next(l), 4, 14, o.real);
-        loader_destroy(l);
-        dataset_destroy(part);
         dataset_destroy(d);
     }
 }

@@ -69,7 +69,7 @@ static int64_t best_iteration(const char *run)
 static void test_resume_puts_them_back(void **state)
 {
     static const char *const lost[] = {BEST, "best/config.json"};
-    char whole[512], run[512], path[512], name[32];
+    char whole[512], run[512], early[512], path[512], other[512], name[32];
 
     CHECK_STATUS(begin(RECIPE, *state, small_path(whole, *state, "whole"),
                        &(small_record){.stop_at = STOPPED_AT}),
@@ -85,8 +85,70 @@ static void test_resume_puts_them_back(void **state)
         small_same_files(whole, run, BEST);
         CHECK_INT(os_kind_of(small_path(path, run, "best/config.json")), OS_FILE);
     }
-    /* nothing to do, nothing said */
+    /* those of an older step */
+    (void)small_path(early, *state, "early");
+    CHECK_STATUS(begin(RECIPE, *state, early, &(small_record){.stop_at = 5}), THAW_E_STOPPED);
+    CHECK_MSG(best_iteration(early) < best_iteration(whole), "best at steps %lld and %lld",
+              (long long)best_iteration(early), (long long)best_iteration(whole));
+    remove_file(run, BEST);
+    CHECK(link(small_path(path, early, BEST), small_path(other, run, BEST)) == 0);
     CHECK_STATUS(go_on(run, &(small_record){.stop_at = STOPPED_AT + 2}), THAW_E_STOPPED);
+    CHECK_MSG(best_iteration(run) >= best_iteration(whole), "best/ still has step %lld",
+              (long long)best_iteration(run));
+    /* nothing to do, nothing said */
+    CHECK_STATUS(go_on(run, &(small_record){.stop_at = STOPPED_AT + 3}), THAW_E_STOPPED);
+}
+
+/* The checkpoint of a step is made again, whole, but by its state it had another metric. */
+static void change_metric(const char *run, int64_t step)
+{
+    char folder[512], *path = NULL, *link[16] = {NULL}, *state, *metric;
+    ckpt_file file[16] = {{0}};
+    os_names names;
+    text t = TEXT_INIT;
+    int n = 0;
+
+    path = ckpt_path(small_path(folder, run, "checkpoints"), (ckpt_id){.step = step});
+    CHECK(rename(path, small_path(folder, run, "away")) == 0);
+    state = check_read_file(NULL, check_path(folder, "state.json"));
+    metric = strstr(state, "\"last_metric\": ");
+    CHECK(metric != NULL);
+    metric += strlen("\"last_metric\": ");
+    text_add_n(&t, state, (size_t)(metric - state));
+    text_addf(&t, "9%s", metric);
+    CHECK_OK(os_list(&names, folder));
+    for (size_t i = 0; i < names.n; i++) {
+        if (strcmp(names.name[i], MANIFEST_NAME) == 0)
+            continue;
+        CHECK(n < 16);
+        file[n].name = names.name[i];
+        if (strcmp(names.name[i], "state.json") == 0) {
+            file[n].bytes = t.data;
+            file[n].size = t.length;
+        } else {
+            file[n].link = link[n] = os_path(folder, names.name[i]);
+        }
+        n++;
+    }
+    CHECK_OK(ckpt_commit(small_path(folder, run, "checkpoints"), step, 0, file, n));
+    for (int i = 0; i < n; i++)
+        thaw__free(link[i]);
+    os_names_free(&names);
+    text_done(&t);
+    free(state);
+    thaw__free(path);
+}
+
+/* Go on without best/model.safetensors, which cannot be had from anywhere. */
+static void stays_lost(const char *run)
+{
+    small_record r = {0};
+    char path[512];
+
+    remove_file(run, BEST);
+    CHECK_OK(go_on(run, &r));
+    CHECK_CONTAINS(r.words, "best/ lacks the best weights, those of step ");
+    CHECK_INT(os_kind_of(small_path(path, run, BEST)), OS_ABSENT);
 }
 
 /* The checkpoint of the best weights is an older one than the run goes on from: kept for this. */
@@ -94,7 +156,9 @@ static void test_from_an_older_checkpoint(void **state)
 {
     char whole[512], run[512], path[512], source[4096];
     small_record r = {0}, again = {0};
-    char name[64];
+    char name[64], *bytes;
+    int64_t step;
+    size_t n;
 
     /* a rate so high that what comes first stays the best */
     (void)small_replace(source, RECIPE, "lr = 0.01", "lr = 3.0");
@@ -107,15 +171,21 @@ static void test_from_an_older_checkpoint(void **state)
     CHECK_CONTAINS(again.words, "best/ has the best weights again");
     small_same_files(whole, run, BEST);
 
-    /* that one is damaged, too: said, and nothing in their place */
-    (void)snprintf(name, sizeof name, "checkpoints/step-%06lld/model.safetensors",
-                   (long long)best_iteration(run));
-    check_write_file(small_path(path, run, name), "", 0);
-    remove_file(run, BEST);
-    again = (small_record){0};
-    CHECK_OK(go_on(run, &again));
-    CHECK_CONTAINS(again.words, "best/ lacks the best weights, those of step ");
-    CHECK_INT(os_kind_of(small_path(path, run, BEST)), OS_ABSENT);
+    /* one bit of that one is damaged, too: said, and nothing in their place */
+    step = best_iteration(run);
+    (void)snprintf(name, sizeof name, "checkpoints/step-%06lld/model.safetensors", (long long)step);
+    bytes = check_read_file(&n, small_path(path, run, name));
+    bytes[n - 1] ^= 1;
+    check_write_file(path, bytes, n);
+    stays_lost(run);
+
+    /* or it is whole, and its weights are not those that were judged */
+    bytes[n - 1] ^= 1;
+    check_write_file(path, bytes, n);
+    free(bytes);
+    change_metric(run, step);
+    check_write_file(small_path(path, run, BEST), "", 0);
+    stays_lost(run);
 }
 
 /* Where nothing judges them, the last weights are kept, under their own step. */

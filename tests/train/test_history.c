@@ -74,8 +74,12 @@ static void test_whole_after_a_resume(void **state)
 
 static void test_refusals(void **state)
 {
-    static const char *const bad[] = {"", "{}", "{\"format\": 1, \"rows\": [\n",
-                                      "{\"format\": 2, \"rows\": [\n\n]}\n"};
+    static const char *const bad[] = {"",
+                                      "{}",
+                                      "{\"format\": 1, \"rows\": [\n",
+                                      "{\"format\": 2, \"rows\": [\n\n]}\n",
+                                      "{\"format\": 1, \"rows\": [\n{\"a\": 1}\n]}",
+                                      "{\"format\": 1, \"rows\": [\n{\"a\": 1},\n{\"a\""};
     char path[512];
     text rows = TEXT_INIT, out = TEXT_INIT;
 

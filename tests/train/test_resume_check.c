@@ -192,6 +192,26 @@ static void test_phases_come_and_go(void **state)
     text_done(&notes);
 }
 
+/* Between two phases the next one has not begun. */
+static void test_stopped_between_phases(void **state)
+{
+    static const char *const sets[] = {"phase.2.lr=3"};
+    small_record first = {.stop_at = 2}, second = {.stop_at = 3};
+    thaw_recipe *recipe = small_recipe(source, *state);
+    thaw_run_options o = {.threads = 1, .on_event = small_listen};
+    char run[512];
+
+    o.run = small_path(run, *state, "between");
+    o.user = &first;
+    CHECK_STATUS(thaw_train(recipe, &o), THAW_E_STOPPED);
+    o.user = &second;
+    o.sets = sets;
+    o.n_sets = 1;
+    CHECK_STATUS(thaw_resume(&o), THAW_E_STOPPED);
+    CHECK_CONTAINS(second.words, "recipe: phase 2, which has not begun, has changed");
+    thaw_recipe_destroy(recipe);
+}
+
 /* All at once, a line each. */
 static void test_all_are_named(void **state)
 {
@@ -353,6 +373,7 @@ int main(void)
         cmocka_unit_test(test_every_key_is_judged),
         cmocka_unit_test_setup_teardown(test_allowed_keys, prepare, clean),
         cmocka_unit_test_setup_teardown(test_phases_come_and_go, prepare, clean),
+        cmocka_unit_test_setup_teardown(test_stopped_between_phases, prepare, clean),
         cmocka_unit_test_setup_teardown(test_all_are_named, prepare, clean),
         cmocka_unit_test_setup_teardown(test_moved_data, prepare, clean),
         cmocka_unit_test_setup_teardown(test_changed_data, prepare, clean),

@@ -4,6 +4,10 @@
  */
 #include "train/small_runs.h"
 
+#include <fcntl.h>
+
+#include "ckpt/saving.h"
+
 #include <jansson.h>
 
 /* Everything that a resume could lose: norms, dropout, augmentation, micro-batches, a short last
@@ -231,7 +235,8 @@ static void edit_file(const char *path, const char *old, const char *new)
     free(all);
 }
 
-/* state_load from a checkpoint that step 3 left, after an edit of its state.json. */
+/* state_load from the checkpoint of step 3 in a copy of data/stopped, after an edit of its
+ * state.json. */
 static void refuse(const char *data, const char *old, const char *new, thaw_status want,
                    const char *part)
 {
@@ -240,8 +245,7 @@ static void refuse(const char *data, const char *old, const char *new, thaw_stat
     small_run r;
 
     (void)snprintf(name, sizeof name, "refused-%d", number++);
-    small_path(run, data, name);
-    CHECK_STATUS(begin(adamw, data, run, &(small_record){.stop_at = 3}), THAW_E_STOPPED);
+    small_copy(small_path(path, data, "stopped"), small_path(run, data, name));
     small_path(checkpoint, run, "checkpoints/step-000003");
     edit_file(small_path(path, checkpoint, "state.json"), old, new);
     small_open(&r, adamw, data, NULL);
@@ -251,17 +255,57 @@ static void refuse(const char *data, const char *old, const char *new, thaw_stat
 
 static void test_refusals(void **state)
 {
+    char run[512];
+
+    CHECK_STATUS(
+        begin(adamw, *state, small_path(run, *state, "stopped"), &(small_record){.stop_at = 3}),
+        THAW_E_STOPPED);
     refuse(*state, "\"format\": 1", "\"format\": 2", THAW_E_CORRUPT, "format");
     refuse(*state, "\"adamw\"", "\"sgd\"", THAW_E_MISMATCH, "'sgd'");
     refuse(*state, "\"data\": \"", "\"data\": \"0", THAW_E_MISMATCH, "data has changed");
     refuse(*state, "\"iteration\": 3", "\"iteration\": -3", THAW_E_CORRUPT, "out of range");
     refuse(*state, "\"index\": ", "\"index\": 100000", THAW_E_CORRUPT, "out of range");
+    refuse(*state, "\"index\": ", "\"index\": 18, \"was\": ", THAW_E_CORRUPT, "out of range");
+    refuse(*state, "\"index\": ", "\"index\": -1, \"was\": ", THAW_E_CORRUPT, "out of range");
+    refuse(*state, "\"epoch\": ", "\"epoch\": -1, \"was\": ", THAW_E_CORRUPT, "out of range");
+    refuse(*state, "\"events_bytes\": ", "\"events_bytes\": -", THAW_E_CORRUPT, "out of range");
     refuse(*state, "\"epoch\": ", "\"epok\": ", THAW_E_CORRUPT, "missing");
     refuse(*state, "\"loss_smoothed\": ", "\"loss_smoothed\": \"x\", \"y\": ", THAW_E_CORRUPT,
            "missing");
     refuse(*state, "\"fired\": [", "\"fired\": [3", THAW_E_CORRUPT, "malformed");
     refuse(*state, ": [1, false]", ": [1.5, false]", THAW_E_CORRUPT, "malformed");
     refuse(*state, "{", "{{", THAW_E_CORRUPT, "state.json:1:2: ");
+}
+
+/* Optimizer state of as many elements, but for another matrix. */
+static void test_moments_of_another_shape(void **state)
+{
+    char path[512], name[2][128];
+    st_source s[2];
+    st_file *f = NULL;
+    small_run r;
+    const param *item;
+    shape other;
+    int fd;
+
+    small_open(&r, adamw, *state, NULL);
+    item = &r.job->params->item[0];
+    other = item->shape;
+    other.dim[0] = item->shape.dim[1];
+    other.dim[1] = item->shape.dim[0];
+    CHECK(!shape_equal(&other, &item->shape));
+    for (int k = 0; k < 2; k++) {
+        (void)snprintf(name[k], sizeof name[k], "%s.%s", item->name, r.recipe->rule->state_name[k]);
+        s[k] = (st_source){name[k], item->dtype, other, item->data};
+    }
+    fd = open(small_path(path, *state, "moments.safetensors"), O_WRONLY | O_CREAT, 0644);
+    CHECK_OK(st_write(fd, path, s, 2, NULL));
+    (void)close(fd);
+    CHECK_OK(st_open(&f, path));
+    CHECK_ERROR(moments_load(r.trainer, f, 0), THAW_E_CORRUPT, "is missing or has another shape");
+    CHECK_INT(item->n_state, 0);
+    st_close(f);
+    small_close(&r);
 }
 
 /* The images have changed: no bit of the run would be what it was. */
@@ -330,10 +374,12 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_finished, small_setup, small_teardown),
         cmocka_unit_test_setup_teardown(test_nothing_or_damage, small_setup, small_teardown),
         cmocka_unit_test_setup_teardown(test_refusals, small_setup, small_teardown),
+        cmocka_unit_test_setup_teardown(test_moments_of_another_shape, small_setup, small_teardown),
         cmocka_unit_test_setup_teardown(test_changed_data, small_setup, small_teardown),
         cmocka_unit_test_setup_teardown(test_other_threads, small_setup, small_teardown),
         cmocka_unit_test_setup_teardown(test_retention, small_setup, small_teardown),
     };
 
+    saving_in_memory();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
