@@ -123,8 +123,12 @@ int cli_print(char *text);
 void cli_put(FILE *to, const char *text, size_t n);
 void cli_put_name(FILE *to, const char *text, size_t n);
 
-/* A string of JSON on stdout. */
+/* A string of JSON on stdout; what is not UTF-8 becomes U+FFFD. */
 void cli_print_json(const char *s);
+
+/* Bytes of the first `most` characters of UTF-8, 4 each at most, and how many characters those are;
+ * a byte that belongs to none counts as one. */
+size_t cli_cut(int *characters, const char *s, int most);
 
 /* " (did you mean 'train'?)" into a buffer of `size` bytes, or "" where nothing is near.
  * nth(i) is candidate i, NULL after the last. */
@@ -148,9 +152,11 @@ typedef enum progress_mode {
     PROGRESS_QUIET /* the table at the end only */
 } progress_mode;
 
+#define PROGRESS_NAME 32 /* characters of a phase's name that are shown */
+
 /* One row of the table at the end. */
 typedef struct progress_row {
-    char name[40];
+    char name[4 * PROGRESS_NAME + 1];
     int64_t trainable, total;
     double lr_least, lr_most;
     double loss, metric; /* of the last evaluation in the phase; NAN: none */

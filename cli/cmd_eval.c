@@ -102,21 +102,6 @@ static void print_json(const thaw_eval_result *r, const char *split)
 /* ----------------------------------------------------------------------------------------------
  * for eyes */
 
-/* Bytes of the first `most` characters of UTF-8, and how many characters those are. */
-static int cut(int *characters, const char *s, int most)
-{
-    int n = 0;
-
-    for (*characters = 0; s[n]; ++*characters) {
-        if (*characters == most)
-            break;
-        do
-            n++;
-        while (((unsigned char)s[n] & 0xc0) == 0x80);
-    }
-    return n;
-}
-
 static const char *name_of(char number[16], const thaw_eval_result *r, int c)
 {
     if (r->class_name)
@@ -132,10 +117,10 @@ static void print_name(const thaw_eval_result *r, int c, int width)
     const char *const name = name_of(number, r, c);
     const int room = width < 0 ? -width : width;
     int characters;
-    const int bytes = cut(&characters, name, room);
+    const size_t bytes = cli_cut(&characters, name, room);
 
     printf("%*s", width < 0 ? room - characters : 0, "");
-    cli_put_name(stdout, name, (size_t)bytes);
+    cli_put_name(stdout, name, bytes);
     printf("%*s", width > 0 ? room - characters : 0, "");
 }
 
@@ -146,7 +131,7 @@ static int name_width(const thaw_eval_result *r, int least, int most)
     char number[16];
 
     for (int i = 0; i < r->n_classes; i++) {
-        (void)cut(&characters, name_of(number, r, i), most);
+        (void)cli_cut(&characters, name_of(number, r, i), most);
         width = characters > width ? characters : width;
     }
     return width;

@@ -2,12 +2,13 @@
  * phase_table.c - the table at the end of a run: one row a phase. Columns are a table themselves:
  * what stands above, and how a cell is made.
  */
+#include <limits.h>
 #include <math.h>
 #include <string.h>
 
 #include "cli.h"
 
-#define CELL 40
+#define CELL (4 * PROGRESS_NAME + 1)
 
 static void cell_name(char *cell, const progress_row *row)
 {
@@ -130,20 +131,29 @@ static size_t choose_columns(const struct column *chosen[CLI_COUNT(columns)], co
     return n;
 }
 
+/* In characters. */
+static int width_of(const char *cell)
+{
+    int characters;
+
+    (void)cli_cut(&characters, cell, INT_MAX);
+    return characters;
+}
+
 void progress_table(FILE *to, const progress *p)
 {
     const struct column *column[CLI_COUNT(columns)];
     const size_t n = choose_columns(column, p);
     int width[CLI_COUNT(columns)];
-    char cell[CELL], padded[CELL];
+    char cell[CELL];
 
     if (p->n_rows == 0)
         return;
     for (size_t c = 0; c < n; c++) {
-        width[c] = (int)strlen(column[c]->title);
+        width[c] = width_of(column[c]->title);
         for (int r = 0; r < p->n_rows; r++) {
             column[c]->make(cell, &p->rows[r]);
-            width[c] = (int)strlen(cell) > width[c] ? (int)strlen(cell) : width[c];
+            width[c] = width_of(cell) > width[c] ? width_of(cell) : width[c];
         }
     }
     fputc('\n', to);
@@ -154,9 +164,9 @@ void progress_table(FILE *to, const progress *p)
             else
                 column[c]->make(cell, &p->rows[r]);
             fputs(c > 0 ? "  " : "", to);
-            (void)snprintf(padded, sizeof padded, "%*s", column[c]->left ? -width[c] : width[c],
-                           cell);
-            cli_put_name(to, padded, strlen(padded));
+            fprintf(to, "%*s", column[c]->left ? 0 : width[c] - width_of(cell), "");
+            cli_put_name(to, cell, strlen(cell));
+            fprintf(to, "%*s", column[c]->left ? width[c] - width_of(cell) : 0, "");
             fputs(c + 1 == n ? "\n" : "", to);
         }
     if (p->n_phases > p->n_rows && p->n_rows == PROGRESS_MAX_ROWS)

@@ -5,6 +5,7 @@
  * log there is a line for every evaluation and one every ten seconds; for programs one JSON object
  * per event. Never stops a run: where the output cannot be written, it is not.
  */
+#include <limits.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -63,7 +64,7 @@ void progress_hint(const progress *p, const char *run)
 /* A part of the line, and when it is left out: the highest rank goes first where room is short. */
 typedef struct line_part {
     int rank;
-    char text[64];
+    char text[32 + 4 * PROGRESS_NAME];
 } line_part;
 #define N_PARTS 8
 
@@ -80,8 +81,8 @@ static void make_parts(line_part part[N_PARTS], const progress *p, const thaw_ev
         e->phase_steps > 0 ? 100.0 * (double)e->phase_step / (double)e->phase_steps : 0;
 
     memset(part, 0, N_PARTS * sizeof *part);
-    snprintf(part[0].text, sizeof part[0].text, "phase %d/%d %.30s", e->phase, e->n_phases,
-             e->phase_name ? e->phase_name : "");
+    snprintf(part[0].text, sizeof part[0].text, "phase %d/%d %s", e->phase, e->n_phases,
+             p->rows[p->n_rows].name);
     part[1].rank = 4;
     snprintf(part[1].text, sizeof part[1].text, "epoch %.1f", e->epoch);
     part[2].rank = 1;
@@ -107,9 +108,10 @@ static void make_parts(line_part part[N_PARTS], const progress *p, const thaw_ev
 }
 
 /* The parts that fit into `width` columns, two blanks between them. */
-static void join_parts(char *line, size_t size, const line_part part[N_PARTS], size_t width)
+static void join_parts(char *line, size_t size, const line_part part[N_PARTS], int width)
 {
     size_t length = 0;
+    int characters;
 
     for (int most = N_PARTS; most >= 0; most--) {
         length = 0;
@@ -118,20 +120,19 @@ static void join_parts(char *line, size_t size, const line_part part[N_PARTS], s
             if (part[i].rank <= most && part[i].text[0] != '\0' && length < size)
                 length += (size_t)snprintf(line + length, size - length, "%s%s",
                                            length > 0 ? "  " : "", part[i].text);
-        if (length <= width)
+        if (line[cli_cut(&characters, line, width)] == '\0')
             return;
     }
-    if (width < size)
-        line[width] = '\0';
+    line[cli_cut(&characters, line, width)] = '\0';
 }
 
-static size_t terminal_width(void)
+static int terminal_width(void)
 {
     struct winsize size;
 
     if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_col < 20)
         return 79;
-    return (size_t)size.ws_col - 1u; /* the last column would wrap on some terminals */
+    return size.ws_col - 1; /* the last column would wrap on some terminals */
 }
 
 static void show_step(progress *p, const thaw_event *e)
@@ -150,7 +151,7 @@ static void show_step(progress *p, const thaw_event *e)
         cli_put_name(p->to, line, strlen(line));
         p->drawn = true;
     } else {
-        join_parts(line, sizeof line, part, sizeof line - 1);
+        join_parts(line, sizeof line, part, INT_MAX);
         cli_put_name(p->to, line, strlen(line));
         fputc('\n', p->to);
     }
@@ -202,6 +203,7 @@ static void on_phase(progress *p, const thaw_event *e)
 {
     progress_row *row = &p->rows[p->n_rows];
     char trainable[32], total[32], bytes[32];
+    int characters;
 
     *row = (progress_row){.trainable = e->trainable,
                           .total = e->total,
@@ -209,7 +211,8 @@ static void on_phase(progress *p, const thaw_event *e)
                           .lr_most = -INFINITY,
                           .loss = NAN,
                           .metric = NAN};
-    snprintf(row->name, sizeof row->name, "%s", e->phase_name ? e->phase_name : "");
+    if (e->phase_name)
+        memcpy(row->name, e->phase_name, cli_cut(&characters, e->phase_name, PROGRESS_NAME));
     p->n_phases = e->n_phases;
     if (p->mode == PROGRESS_QUIET)
         return;

@@ -205,15 +205,54 @@ const char *cli_duration(char *buffer, double seconds)
     return buffer;
 }
 
+/* Bytes of the character at p (RFC 3629: shortest form, no surrogates, nothing above U+10FFFF); 0
+ * where none is. */
+static size_t utf8_length(const unsigned char *p)
+{
+    const size_t n = p[0] < 0x80                  ? 1
+                     : p[0] < 0xC2 || p[0] > 0xF4 ? 0
+                     : p[0] < 0xE0                ? 2
+                     : p[0] < 0xF0                ? 3
+                                                  : 4;
+
+    for (size_t i = 1; i < n; i++) /* stops at NUL */
+        if ((p[i] & 0xC0) != 0x80)
+            return 0;
+    if ((p[0] == 0xE0 && p[1] < 0xA0) || (p[0] == 0xED && p[1] > 0x9F) ||
+        (p[0] == 0xF0 && p[1] < 0x90) || (p[0] == 0xF4 && p[1] > 0x8F))
+        return 0;
+    return n;
+}
+
+size_t cli_cut(int *characters, const char *s, int most)
+{
+    size_t at = 0;
+
+    for (*characters = 0; s[at] && *characters < most; ++*characters) {
+        const size_t n = utf8_length((const unsigned char *)s + at);
+
+        at += n > 0 ? n : 1;
+    }
+    return at;
+}
+
 void cli_print_json(const char *s)
 {
+    const unsigned char *p = (const unsigned char *)s;
+
     putchar('"');
-    for (const unsigned char *p = (const unsigned char *)s; *p; p++)
-        if (*p == '"' || *p == '\\')
+    while (*p) {
+        const size_t n = utf8_length(p);
+
+        if (n == 0)
+            fputs("\\ufffd", stdout);
+        else if (*p == '"' || *p == '\\')
             printf("\\%c", *p);
         else if (*p < 0x20)
             printf("\\u%04x", *p);
         else
-            putchar(*p);
+            fwrite(p, 1, n, stdout);
+        p += n > 0 ? n : 1;
+    }
     putchar('"');
 }

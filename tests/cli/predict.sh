@@ -72,6 +72,14 @@ expect 0 "told/cat?[2J/0-rgb.png	" "$thaw" predict told.run "told/cat$order/0-rg
 hasnt out "$order"
 expect 0 "cat?[2J" "$thaw" eval told.run --split train
 
+# Names that are no UTF-8, as other systems leave them, are JSON nevertheless.
+odd=$(printf 'odd\377\355\240\200\360\237\222.png')
+cp data/cat/0-rgb.png "$odd"
+expect 65 "" "$thaw" predict run --json "$odd" "absent-$odd"
+"$build/json_check" file <out >names || fail "names that are no UTF-8 make JSON that is none"
+same_line=$(head -n 1 names)
+[ "$same_line" = '"odd�������.png"' ] || fail "the name is told as $same_line"
+
 # Numbers.
 {
     echo file,value

@@ -35,6 +35,17 @@ done
 expect 0 "peak memory" "$thaw" train tiny.toml --quiet --run quiet
 hasnt out "valid loss"
 
+# Long names are cut between characters, never within one.
+word=grün
+long=$word$word$word$word$word$word$word$word$word$word$word
+sed "s/\"head\"/\"x$long\"/" tiny.toml >long.toml
+expect 0 "x$long" "$thaw" plan long.toml
+expect 0 "" "$thaw" train long.toml --run long
+iconv -f UTF-8 -t UTF-8 out >/dev/null || fail "a name was cut within a character"
+has out "phase 1/2 x$word$word$word$word$word$word${word}grü: 170"
+has out "x$word$word$word$word$word$word${word}grü       170 (0.9%)"
+has out "all                               19,410 (100.0%)"
+
 # What the run says afterwards.
 expect 0 "valid: 128 images" "$thaw" eval runs/tiny
 expect 0 "" "$thaw" eval runs/tiny --json
