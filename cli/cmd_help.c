@@ -20,7 +20,7 @@ static const struct {
     {71, "out of memory, or another system call failed"},
     {73, "an output cannot be created, holds a run already, or is in use"},
     {74, "reading or writing failed underway"},
-    {75, "stopped on request and saved: start `thaw resume`"},
+    {75, "stopped on request: start `thaw resume`"},
     {78, "the recipe is wrong, or not the one a run was begun with"},
     {130, "left at once on a second Ctrl-C (143: SIGTERM): the last checkpoint stands"},
 };

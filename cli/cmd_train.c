@@ -96,7 +96,7 @@ static int finish(progress *p, thaw_status status, const char *run)
         return cli_report(status);
     fprintf(stderr, "thaw: stopped");
     if (seconds >= 0)
-        fprintf(stderr, " and saved %.2f s after the signal", seconds);
+        fprintf(stderr, " %.2f s after the signal", seconds);
     fprintf(stderr, "; go on with: thaw resume %s\n", run);
     return thaw_exit_code(status);
 }

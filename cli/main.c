@@ -50,8 +50,9 @@ int main(int argc, char **argv)
     int code;
 
     wait_passively(argv);
-    /* A closed pipe behind us must not end a training run. */
+    /* A closed pipe behind us must not end a training run, nor must a file that may not grow. */
     (void)signal(SIGPIPE, SIG_IGN);
+    (void)signal(SIGXFSZ, SIG_IGN);
     for (size_t i = 0; i < CLI_COUNT(synonyms); i++)
         if (strcmp(name, synonyms[i].word) == 0)
             name = synonyms[i].command;

@@ -149,7 +149,9 @@ typedef struct thaw_run_options {
     int n_sets;
     const volatile int *stop; /* set to non-zero by a signal handler to stop after the micro-batch
                                  under way, save, and return THAW_E_STOPPED; an update that is not
-                                 complete then is made again by a resume; may be NULL */
+                                 complete then is made again by a resume. An evaluation under way
+                                 that would take over 5 s more is given up: then nothing is saved,
+                                 and a resume goes on from the newest checkpoint; may be NULL */
     volatile int *save; /* set to non-zero by a signal handler to save after this step and go on;
                            set back to 0 when that begins; may be NULL */
 } thaw_run_options;

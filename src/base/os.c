@@ -425,11 +425,12 @@ void os_random_name(char out[OS_RANDOM_NAME])
     (void)snprintf(out, OS_RANDOM_NAME, ".tmp-%016llx", (unsigned long long)bits);
 }
 
-/* A new file `name` in dir that `write` fills, on disk; its name may not be yet. */
-static thaw_status write_new(int dir, const char *name, os_writer *write, const void *user)
+/* A new file in dir that `write` fills, on disk; its name may not be yet. `name`: for messages. */
+static thaw_status write_new(int dir, const char *temporary, const char *name, os_writer *write,
+                             const void *user)
 {
     thaw_status status = THAW_OK;
-    int fd = os_open_at(dir, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0644);
+    int fd = os_open_at(dir, temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0644);
 
     if (fd < 0)
         return os_fail(THAW_E_CREATE, "create", name);
@@ -451,7 +452,7 @@ thaw_status os_replace_with(const char *dir, const char *name, os_writer *write,
     if (fd < 0)
         return fail_to_open(dir);
     os_random_name(temporary);
-    THAW_TRY(write_new(fd, temporary, write, user));
+    THAW_TRY(write_new(fd, temporary, name, write, user));
     if (os()->rename(fd, temporary, fd, name) != 0) {
         status = os_fail(THAW_E_CREATE, "replace", name);
         goto done;

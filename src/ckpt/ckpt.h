@@ -186,7 +186,8 @@ thaw_status ckpt_verify(const char *path) THAW_MUST_USE;
 
 /*
  * The newest checkpoint that verifies. `skipped` (may be NULL) gets a line for each newer one that
- * did not, with the reason. Errors: THAW_E_MISSING when there is none; THAW_E_IO when a newer one
+ * did not, with the reason. Errors: THAW_E_MISSING when there is none at all; THAW_E_CORRUPT when
+ * none of them is intact; THAW_E_IO when a newer one
  * cannot be read now, since what a disk or its server fails to give once may be unharmed.
  */
 thaw_status ckpt_newest(ckpt_id *out, text *skipped, const char *folder) THAW_MUST_USE;

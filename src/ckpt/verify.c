@@ -335,11 +335,15 @@ thaw_status ckpt_newest(ckpt_id *out, text *skipped, const char *folder)
         if (skipped)
             text_addf(skipped, "skipped '%s': %s\n", name, thaw_error());
     }
-    status = n == 0 ? thaw_fail(THAW_E_MISSING, "no checkpoint in '%s'", folder)
-                    : thaw_fail(THAW_E_MISSING,
-                                "none of the %d checkpoints in '%s' is intact; the "
-                                "oldest: %s",
-                                n, folder, thaw_error());
+    if (n == 0)
+        status = thaw_fail(THAW_E_MISSING, "no checkpoint in '%s'", folder);
+    else if (n == 1)
+        status = thaw_fail(THAW_E_CORRUPT, "the only checkpoint in '%s' is not intact: %s", folder,
+                           thaw_error());
+    else
+        status = thaw_fail(THAW_E_CORRUPT,
+                           "none of the %d checkpoints in '%s' is intact; the oldest: %s", n,
+                           folder, thaw_error());
 done:
     thaw__free(id);
     return status;

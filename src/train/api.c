@@ -108,6 +108,9 @@ static thaw_status newest_checkpoint(char **out, text *notes, const run_folder *
     *out = NULL;
     if (status == THAW_E_MISSING)
         return THAW_OK;
+    if (status == THAW_E_CORRUPT) /* a person decides whether all of the work is done again */
+        status = thaw_fail(status, "%s; to start from the beginning, move '%s' away", thaw_error(),
+                           f->checkpoints);
     if (status != THAW_OK)
         return status;
     *out = ckpt_path(f->checkpoints, id);

@@ -166,6 +166,16 @@ loader_options evaluation_loading(const thaw_recipe *r)
     return o;
 }
 
+enum { STOP_SECONDS = 5 }; /* that an evaluation may take to its end when a stop is asked for */
+
+/* Where a stop is asked for: whether the samples that are left will soon be done. */
+static bool worth_ending(const job *j, double begun, int64_t done, int64_t n)
+{
+    if (!j->options->stop || !*j->options->stop)
+        return true;
+    return (os()->monotonic() - begun) / (double)done * (double)(n - done) <= STOP_SECONDS;
+}
+
 thaw_status evaluate(eval_sums *out, int64_t *confusion, plans *cache, job *j, dataset *d,
                      features *f)
 {
@@ -201,6 +211,10 @@ thaw_status evaluate(eval_sums *out, int64_t *confusion, plans *cache, job *j, d
         else
             count_hits(&sums, confusion, j, e, b);
         last = b->last;
+        if (!last && !worth_ending(j, begun, sums.n, d->n)) {
+            status = thaw_fail(THAW_E_STOPPED, "stopped on request during an evaluation");
+            goto done;
+        }
     } while (!last);
     sums.loss = sums.valid > 0 ? sums.loss / sums.valid : NAN;
     sums.seconds = os()->monotonic() - begun;

@@ -96,7 +96,7 @@ static thaw_status foresee(feature_outlook *out, job *j, const thaw_effect *effe
         THAW_CHECK(plan_find_cut(&o.cut, &request));
     o.any_batch &= !o.cut.products;
     if (!o.reason && o.cut.value == NO_VALUE)
-        o.reason = "the network has no frozen beginning that makes the same of a sample each time";
+        o.reason = "the network does not begin with frozen layers whose output stays the same";
     else if (!o.reason && !o.training)
         o.reason = "augmentation makes each image anew; 'cache.views' limits how often";
     o.n_cells = cells_of(j, o.training);

@@ -494,7 +494,10 @@ thaw_status save_last(trainer *t)
         try_best_again(t);
     }
     if (!is_saved(t))
-        return thaw_fail(s->checkpoint.status, "%s", s->checkpoint.error);
+        return thaw_fail(s->checkpoint.status,
+                         "the last checkpoint, of step %lld, could not be saved: %s; a resume goes "
+                         "on from the one before",
+                         (long long)t->state.iteration, s->checkpoint.error);
     if (s->best_lost)
         return thaw_fail(s->best.status, "the best weights could not be saved: %s", s->best.error);
     return THAW_OK;

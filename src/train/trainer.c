@@ -605,13 +605,16 @@ static void tell_run(trainer *t)
     thaw_event event = {
         .kind = THAW_EVENT_RUN,
         .baseline = t->job->valid && t->job->valid->label ? dataset_majority(t->job->valid) : 0};
+    const bool resumed = t->saved_iteration >= 0;
     text words = TEXT_INIT;
 
     for (int i = 0; i < t->job->params->n_trained; i++)
         event.total += (int64_t)t->job->params->item[i].elements;
     text_addf(&words, "network: %s, %s%s\n", t->job->model->config.arch,
-              t->job->recipe->model_path ? "from " : "random start",
-              t->job->recipe->model_path ? t->job->recipe->model_path : "");
+              resumed                      ? "as the checkpoint has it"
+              : t->job->recipe->model_path ? "from "
+                                           : "random start",
+              !resumed && t->job->recipe->model_path ? t->job->recipe->model_path : "");
     if (t->job->load_note && t->job->load_note[0])
         text_addf(&words, "%s\n", t->job->load_note);
     text_addf(&words, "data: %s",
@@ -674,13 +677,50 @@ static void tell_finished(trainer *t)
     text_done(&words);
 }
 
+/* To the end, or until a stop is asked for; THAW_E_STOPPED from within an evaluation. */
+static thaw_status run_steps(trainer *t)
+{
+    save_begin(t);
+    if (t->state.iteration > 0 && t->state.iteration < t->total)
+        THAW_CHECK(take_up_phase(t));
+    while (t->state.iteration < t->total && !trainer_stopping(t))
+        THAW_CHECK(one_step(t));
+    if (t->state.iteration < t->total)
+        return THAW_OK;
+    THAW_CHECK(finish(t));
+    tell_finished(t);
+    return THAW_OK;
+}
+
+static thaw_status stop_saved(trainer *t)
+{
+    THAW_CHECK(save_last(t));
+    tell_text(t, THAW_EVENT_END, "stopped on request");
+    return thaw_fail(THAW_E_STOPPED, "stopped on request after step %lld of %lld%s",
+                     (long long)t->state.iteration, (long long)t->total,
+                     t->options->run ? "; resume goes on from there" : "");
+}
+
+/* The step before an evaluation that was given up is not over: it cannot be saved. */
+static thaw_status stop_unsaved(trainer *t)
+{
+    save_wait(t);
+    tell_text(t, THAW_EVENT_END,
+              "stopped on request, without the end of an evaluation that would have taken long: "
+              "what came after the newest checkpoint will be done again");
+    return thaw_fail(THAW_E_STOPPED,
+                     "stopped on request during the evaluation after step %lld of %lld%s",
+                     (long long)t->state.iteration, (long long)t->total,
+                     t->options->run ? "; resume goes on from the newest checkpoint" : "");
+}
+
 thaw_status trainer_run(trainer *t)
 {
     thaw_status status = THAW_OK;
 
     if (t->options->run && !t->saver)
-        THAW_TRY(saver_create(&t->saver, t));
-    THAW_TRY(tune_measure(t->job, t->options->run));
+        THAW_CHECK(saver_create(&t->saver, t));
+    THAW_CHECK(tune_measure(t->job, t->options->run));
     text_add(&t->note, t->job->tune_note.data ? t->job->tune_note.data : "");
     provenance_add(t);
     find_total(t);
@@ -690,25 +730,12 @@ thaw_status trainer_run(trainer *t)
         best_put_back(t);
     note_data(t);
     if (t->state.iteration == 0 && t->job->recipe->eval_at_start)
-        THAW_TRY(evaluate_start(t));
-    save_begin(t);
-    if (t->state.iteration > 0 && t->state.iteration < t->total)
-        THAW_TRY(take_up_phase(t));
-    while (t->state.iteration < t->total) {
-        if (trainer_stopping(t)) {
-            THAW_TRY(save_last(t));
-            tell_text(t, THAW_EVENT_END, "stopped on request");
-            status = thaw_fail(THAW_E_STOPPED, "stopped on request after step %lld of %lld%s",
-                               (long long)t->state.iteration, (long long)t->total,
-                               t->options->run ? "; resume goes on from there" : "");
-            goto done;
-        }
-        THAW_TRY(one_step(t));
-    }
-    THAW_TRY(finish(t));
-    tell_finished(t);
-done:
-    return status;
+        status = evaluate_start(t);
+    if (status == THAW_OK)
+        status = run_steps(t);
+    if (status == THAW_E_STOPPED)
+        return stop_unsaved(t);
+    return status == THAW_OK && t->state.iteration < t->total ? stop_saved(t) : status;
 }
 
 thaw_status trainer_create(trainer **out, job *j)

@@ -373,7 +373,7 @@ static void test_newest(void **state)
                 want = step;
         }
         if (want == 0) {
-            CHECK_ERROR(ckpt_newest(&newest, &skipped, folder), THAW_E_MISSING,
+            CHECK_ERROR(ckpt_newest(&newest, &skipped, folder), THAW_E_CORRUPT,
                         "none of the 5 checkpoints in '");
             CHECK_INT(newest.step, -1);
         } else {

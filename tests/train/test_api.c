@@ -114,7 +114,8 @@ static void test_eval(void **state)
     small_path(run, *state, "run");
     CHECK_OK(train_in(*state, run, &record));
     for (int i = 0; i + 1 < record.n_evals; i++) /* the last one is of the test images */
-        if (record.eval[i].metric > best) {
+        if (record.eval[i].metric > best ||
+            (record.eval[i].metric == best && record.eval[i].loss < best_loss)) {
             best = record.eval[i].metric;
             best_loss = record.eval[i].loss;
         }

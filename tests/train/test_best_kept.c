@@ -279,11 +279,12 @@ static void test_unreadable_is_not_damaged(void **state)
 /* One that is damaged makes room when the run comes to its step again. */
 static void test_damaged_makes_room(void **state)
 {
-    char whole[512], run[512], path[512];
+    char whole[512], run[512], path[512], source[4096];
     small_record r = {0};
 
-    CHECK_OK(begin(RECIPE, *state, small_path(whole, *state, "whole"), &(small_record){0}));
-    CHECK_STATUS(begin(RECIPE, *state, small_path(run, *state, "run"),
+    (void)small_replace(source, RECIPE, "keep = 1", "keep = 2");
+    CHECK_OK(begin(source, *state, small_path(whole, *state, "whole"), &(small_record){0}));
+    CHECK_STATUS(begin(source, *state, small_path(run, *state, "run"),
                        &(small_record){.stop_at = STOPPED_AT}),
                  THAW_E_STOPPED);
     check_write_file(small_path(path, run, "checkpoints/step-000015/state.json"), "{}", 2);

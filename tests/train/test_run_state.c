@@ -205,6 +205,13 @@ static void test_nothing_or_damage(void **state)
     CHECK_CONTAINS(r.words, "step-000003");
     same_runs(whole, run);
 
+    /* where none is left intact, nobody but a person gives up all of the work */
+    small_path(run, *state, "damaged");
+    CHECK_STATUS(begin(adamw, *state, run, &(small_record){.stop_at = 1}), THAW_E_STOPPED);
+    check_write_file(small_path(path, run, "checkpoints/step-000001/config.json"), "{}", 2);
+    CHECK_ERROR(go_on(run, &r), THAW_E_CORRUPT, "the only checkpoint in '");
+    CHECK_CONTAINS(thaw_error(), "; to start from the beginning, move '");
+
     small_path(run, *state, "none");
     CHECK_STATUS(begin(adamw, *state, run, &(small_record){.stop_at = 1}), THAW_E_STOPPED);
     CHECK(nftw(small_path(path, run, "checkpoints"), check_folder_remove_one, 16,

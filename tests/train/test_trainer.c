@@ -415,6 +415,63 @@ static void test_stopping_between_micro_batches(void **state)
     small_close(&b);
 }
 
+/* A stop between the last step of an epoch and the evaluation behind it. */
+static volatile int stop_asked;
+static double clock_now;
+
+static bool stop_at_five(void *user, const thaw_event *e)
+{
+    (void)user;
+    if (e->kind == THAW_EVENT_STEP && e->iteration == 5)
+        stop_asked = 1;
+    return true;
+}
+
+static double slow_machine(void)
+{
+    return clock_now += 20;
+}
+
+/* It is ended where that does not take long; else given up, with what was saved before in place.
+ * Either way a resume ends at the same bits. */
+static void test_stopping_in_an_evaluation(void **state)
+{
+    thaw_recipe *recipe = small_recipe(SMALL_MLP SMALL_DATA ADAMW REF
+                                       "[checkpoint]\nevery = '3 steps'\n[[phase]]\nsteps = 10\n",
+                                       *state);
+    char whole[512], run[512];
+    thaw_run_options o = {.threads = 1, .run = small_path(whole, *state, "whole")};
+    os_table slow = os_posix;
+
+    slow.monotonic = slow_machine;
+    CHECK_OK(thaw_train(recipe, &o));
+    for (int i = 0; i < 2; i++) {
+        small_record r = {.more = stop_at_five}, again = {0};
+
+        o = (thaw_run_options){.threads = 1,
+                               .run = small_path(run, *state, i ? "slow" : "fast"),
+                               .stop = &stop_asked,
+                               .on_event = small_listen,
+                               .user = &r};
+        os_install(i ? &slow : NULL);
+        CHECK_ERROR(thaw_train(recipe, &o), THAW_E_STOPPED,
+                    i ? "during the evaluation after step 5 of 10; resume goes on from the newest"
+                      : "after step 5 of 10; resume goes on from there");
+        os_install(NULL);
+        CHECK_INT(r.n_steps, 5);
+        CHECK_INT(r.n_evals, i ? 1 : 2);
+        CHECK_INT(r.n_ends, 1);
+        stop_asked = 0;
+        o.user = &again;
+        CHECK_OK(thaw_resume(&o));
+        CHECK_INT(again.n_steps, i ? 7 : 5);
+        small_same_files(whole, run, "checkpoints/step-000010/model.safetensors");
+        small_same_files(whole, run, "checkpoints/step-000010/history.json");
+        small_same_files(whole, run, "best/model.safetensors");
+    }
+    thaw_recipe_destroy(recipe);
+}
+
 /* Asked once, a checkpoint more is saved, and training goes on. */
 static volatile int save_asked;
 static bool ask_at_two(void *user, const thaw_event *e)
@@ -498,6 +555,8 @@ int main(void)
         cmocka_unit_test(test_wrap),
         cmocka_unit_test(test_stopping),
         cmocka_unit_test(test_stopping_between_micro_batches),
+        cmocka_unit_test_setup_teardown(test_stopping_in_an_evaluation, small_setup,
+                                        small_teardown),
         cmocka_unit_test(test_saving_on_request),
         cmocka_unit_test(test_best),
     };
