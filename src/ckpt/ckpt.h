@@ -418,6 +418,11 @@ bool ckpt_name_valid(const char *name);
 void ckpt_name_of(char out[CKPT_NAME], ckpt_id id);
 bool ckpt_id_of(ckpt_id *out, const char *name);
 
+/* Open a file of tensors to read from: a region for what is found in it, with the path in it, and
+ * its size. On failure what there is by then belongs to the caller, too. */
+thaw_status ckpt_open_file(thaw_region **region, char **kept, int *fd, int64_t *size,
+                           const char *path) THAW_MUST_USE;
+
 /* n elements of type `from` at byte `begin` of an open file, read into dst as elements of `to`.
  * `name` is the file's. */
 thaw_status ckpt_read_range(void *dst, dtype to, int fd, size_t begin, size_t n, dtype from,

@@ -135,26 +135,27 @@ static thaw_status find_in(const zip_entry **out, const zip_file *z, const char 
     return THAW_OK;
 }
 
-/* The folder of the archive that holds "data.pkl", with its slash. */
-static thaw_status find_root(const char **root, size_t *n, const zip_file *z)
+/* "data.pkl", and how long the name of its folder is, with the slash. */
+static thaw_status find_pickle(const zip_entry **out, size_t *n_root, const zip_file *z)
 {
     static const char leaf[] = "/data.pkl";
     const size_t n_leaf = strlen(leaf);
+    const zip_entry *found = NULL;
 
-    *root = NULL;
     for (int i = 0; i < z->n; i++) {
         const char *name = z->entry[i].name, *slash = strchr(name, '/');
 
         if (!slash || strcmp(slash, leaf) != 0)
             continue;
-        if (*root)
+        if (found)
             return thaw_fail(THAW_E_DATA, "two entries of the archive are called 'data.pkl'");
-        *root = name;
-        *n = strlen(name) - n_leaf + 1;
+        found = &z->entry[i];
     }
-    if (!*root)
+    if (!found)
         return thaw_fail(THAW_E_SUPPORT,
                          "a zip archive without 'data.pkl': torch.save did not write it");
+    *out = found;
+    *n_root = strlen(found->name) - n_leaf + 1;
     return THAW_OK;
 }
 
@@ -200,30 +201,28 @@ static thaw_status place_in_zip(reader *r, const zip_file *z, const char *root, 
 static thaw_status open_zip(reader *r)
 {
     zip_file *z = NULL;
-    const zip_entry *e = NULL;
-    const char *root = NULL;
+    const zip_entry *pickle = NULL, *e = NULL;
     size_t n_root = 0, used;
     thaw_status status;
 
     THAW_TRY(zip_read(&z, r->file->fd, (int64_t)r->size));
-    THAW_TRY(find_root(&root, &n_root, z));
-    THAW_TRY(find_in(&e, z, root, n_root, "constants.pkl", strlen("constants.pkl")));
+    THAW_TRY(find_pickle(&pickle, &n_root, z));
+    THAW_TRY(find_in(&e, z, pickle->name, n_root, "constants.pkl", strlen("constants.pkl")));
     if (e) {
         status = thaw_fail(THAW_E_SUPPORT, "a TorchScript program and no state dict: save "
                                            "model.state_dict() in Python");
         goto done;
     }
-    THAW_TRY(find_in(&e, z, root, n_root, "byteorder", strlen("byteorder")));
+    THAW_TRY(find_in(&e, z, pickle->name, n_root, "byteorder", strlen("byteorder")));
     THAW_TRY(check_byte_order(r, e));
-    THAW_TRY(find_in(&e, z, root, n_root, "data.pkl", strlen("data.pkl")));
-    if (e->bytes > LONGEST_PICKLE) {
-        status = thaw_fail(THAW_E_LIMIT, "a pickle of %zu bytes", e->bytes);
+    if (pickle->bytes > LONGEST_PICKLE) {
+        status = thaw_fail(THAW_E_LIMIT, "a pickle of %zu bytes", pickle->bytes);
         goto done;
     }
-    THAW_TRY(read_bytes(r, e->begin, e->bytes));
-    THAW_TRY(pickle_read(&r->pickle, &used, r->bytes, e->bytes));
+    THAW_TRY(read_bytes(r, pickle->begin, pickle->bytes));
+    THAW_TRY(pickle_read(&r->pickle, &used, r->bytes, pickle->bytes));
     THAW_TRY(list_storages(r));
-    THAW_TRY(place_in_zip(r, z, root, n_root));
+    THAW_TRY(place_in_zip(r, z, pickle->name, n_root));
 done:
     zip_destroy(z);
     return status;
@@ -557,13 +556,7 @@ thaw_status pth_open(pth_file **out, const char *path)
     if (!f)
         return thaw_fail(THAW_E_NOMEM, "out of memory opening '%s'", path);
     f->fd = -1;
-    THAW_TRY(region_create(&f->region));
-    f->path = region_strdup(f->region, path);
-    if (!f->path) {
-        status = thaw_fail(THAW_E_NOMEM, "out of memory opening '%s'", path);
-        goto done;
-    }
-    THAW_TRY(os_open_file(&f->fd, &size, path));
+    THAW_TRY(ckpt_open_file(&f->region, &f->path, &f->fd, &size, path));
     r.file = f;
     r.size = (uint64_t)size;
     status = read_file(&r);

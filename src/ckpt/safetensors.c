@@ -380,6 +380,16 @@ done:
     return status;
 }
 
+thaw_status ckpt_open_file(thaw_region **region, char **kept, int *fd, int64_t *size,
+                           const char *path)
+{
+    THAW_CHECK(region_create(region));
+    *kept = region_strdup(*region, path);
+    if (!*kept)
+        return thaw_fail(THAW_E_NOMEM, "out of memory opening '%s'", path);
+    return os_open_file(fd, size, path);
+}
+
 thaw_status st_open(st_file **out, const char *path)
 {
     thaw_status status = THAW_OK;
@@ -389,13 +399,7 @@ thaw_status st_open(st_file **out, const char *path)
     if (!f)
         return thaw_fail(THAW_E_NOMEM, "out of memory opening '%s'", path);
     f->fd = -1;
-    THAW_TRY(region_create(&f->region));
-    f->path = region_strdup(f->region, path);
-    if (!f->path) {
-        status = thaw_fail(THAW_E_NOMEM, "out of memory opening '%s'", path);
-        goto done;
-    }
-    THAW_TRY(os_open_file(&f->fd, &size, path));
+    THAW_TRY(ckpt_open_file(&f->region, &f->path, &f->fd, &size, path));
     status = read_header(f, size);
     if (status != THAW_OK) {
         status = thaw_fail_context(status, "'%s'", path);

@@ -23,6 +23,17 @@ static thaw_status read_int(int64_t *out, const json_t *root, const char *key, c
     return THAW_OK;
 }
 
+static thaw_status read_number(double *out, const json_t *root, const char *key, const char *file)
+{
+    const json_t *v = json_object_get(root, key);
+
+    if (v && !json_is_number(v))
+        return wrong_type(file, key, "a number");
+    if (v)
+        *out = json_number_value(v);
+    return THAW_OK;
+}
+
 static thaw_status read_ints(int64_t *out, int *n, int most, const json_t *root, const char *key,
                              const char *file)
 {
@@ -92,7 +103,6 @@ static thaw_status read_size(model_config *c, const json_t *root, const char *fi
 /* Sizes of a transformer, under the keys of ViTForImageClassification. */
 static thaw_status read_vit(model_config *c, const json_t *root, const char *file)
 {
-    const json_t *eps = json_object_get(root, "layer_norm_eps");
     const json_t *act = json_object_get(root, "hidden_act");
     const json_t *bias = json_object_get(root, "qkv_bias");
 
@@ -101,9 +111,7 @@ static thaw_status read_vit(model_config *c, const json_t *root, const char *fil
     THAW_CHECK(read_int(&c->vit.inner, root, "intermediate_size", file));
     THAW_CHECK(read_int(&c->vit.layers, root, "num_hidden_layers", file));
     THAW_CHECK(read_int(&c->vit.heads, root, "num_attention_heads", file));
-    if (eps && !json_is_number(eps))
-        return wrong_type(file, "layer_norm_eps", "a number");
-    c->vit.eps = eps ? json_number_value(eps) : 0;
+    THAW_CHECK(read_number(&c->vit.eps, root, "layer_norm_eps", file));
     if (bias && !json_is_true(bias))
         return thaw_fail(THAW_E_SUPPORT,
                          "%s: 'qkv_bias' must be true: attention without biases is not built here",
@@ -168,7 +176,7 @@ static void print_stored(text *out, const model_config *c)
 
 static thaw_status read_config(model_config *c, const json_t *root, const char *file)
 {
-    const json_t *stem = json_object_get(root, "stem"), *dropout = json_object_get(root, "dropout");
+    const json_t *stem = json_object_get(root, "stem");
 
     if (!json_is_object(root))
         return thaw_fail(THAW_E_DATA, "%s: must be a JSON object", file);
@@ -183,9 +191,8 @@ static thaw_status read_config(model_config *c, const json_t *root, const char *
                                            strcmp(json_string_value(stem), "standard") != 0)))
         return wrong_type(file, "stem", "\"standard\" or \"small\"");
     c->small_stem = stem && strcmp(json_string_value(stem), "small") == 0;
-    if (dropout && !json_is_number(dropout))
-        return wrong_type(file, "dropout", "a number");
-    c->dropout = dropout ? json_number_value(dropout) : 0;
+    THAW_CHECK(read_number(&c->dropout, root, "dropout", file));
+    THAW_CHECK(read_number(&c->norm_momentum, root, "norm_momentum", file));
     return strncmp(c->arch, "vit", 3) == 0 ? read_vit(c, root, file) : THAW_OK;
 }
 
@@ -252,5 +259,9 @@ void model_config_print(text *out, const model_config *c)
     model_labels_print(out, c);
     text_addf(out, "  \"stem\": \"%s\",\n  \"dropout\": ", c->small_stem ? "small" : "standard");
     text_add_json_double(out, c->dropout);
+    if (c->norm_momentum > 0) {
+        text_add(out, ",\n  \"norm_momentum\": ");
+        text_add_json_double(out, c->norm_momentum);
+    }
     text_addf(out, ",\n  \"num_labels\": %lld\n}\n", (long long)c->n_classes);
 }

@@ -118,7 +118,9 @@ value_id layer_batch_norm(model_builder *b, const char *path, value_id src, norm
 {
     const shape channels = shape_1(axis(b, src, 1));
     const shape scalar = {.rank = 0};
-    const op_attrs attrs = {.norm = {.eps = norm.eps, .momentum = norm.momentum}};
+    const double given = b->model->config.norm_momentum;
+    const op_attrs attrs = {
+        .norm = {.eps = norm.eps, .momentum = given > 0 ? given : norm.momentum}};
     const model_tensor one = {.shape = channels, .dtype = b->real, .fill = 1};
     const model_tensor zero = {.shape = channels, .dtype = b->real};
     model_tensor mean = zero, variance = one;

@@ -14,59 +14,32 @@
 #define STEM   32
 #define TOP    1280
 
-/* EfficientNet-Lite's own training moves the running statistics by a hundredth of each batch's,
- * over hundreds of epochs. A fine-tune is over long before they have followed the weights at that
- * pace, so the share here is timm's and PyTorch's. */
-#define LITE_NORM                                                                                  \
-    {                                                                                              \
-        1e-3, 0.1                                                                                  \
-    }
-
-static const struct mobile_shape {
-    const char *arch;
-    int64_t side; /* of the images it was trained on */
-    int64_t widths[STAGES], blocks[STAGES];
-    int kernel[STAGES], stride[STAGES];
+/*
+ * What the networks of one kind share. The authors' training of EfficientNet-Lite moves running
+ * statistics by a hundredth of each batch's, over hundreds of epochs. A fine-tune is over long
+ * before they have followed the weights at that pace, so the share here is timm's and PyTorch's;
+ * `norm_momentum` of a configuration is another one.
+ */
+struct kind {
+    int kernel[STAGES];
     bool flat; /* blocks are numbered through, as torchvision does, and named by position */
     bool same; /* padding as in TensorFlow */
     norm_layer norm;
+};
+static const struct kind v2 = {{3, 3, 3, 3, 3, 3, 3}, true, false, {1e-5, 0.1}};
+static const struct kind lite = {{3, 3, 5, 3, 5, 5, 3}, false, true, {1e-3, 0.1}};
+static const int strides[STAGES] = {1, 2, 2, 2, 1, 2, 1};
+
+static const struct mobile_shape {
+    const char *arch;
+    const struct kind *kind;
+    int64_t side; /* of the images it was trained on */
+    int64_t widths[STAGES], blocks[STAGES];
 } shapes[] = {
-    {"mobilenet_v2",
-     224,
-     {16, 24, 32, 64, 96, 160, 320},
-     {1, 2, 3, 4, 3, 3, 1},
-     {3, 3, 3, 3, 3, 3, 3},
-     {1, 2, 2, 2, 1, 2, 1},
-     true,
-     false,
-     {1e-5, 0.1}},
-    {"efficientnet_lite0",
-     224,
-     {16, 24, 40, 80, 112, 192, 320},
-     {1, 2, 2, 3, 3, 4, 1},
-     {3, 3, 5, 3, 5, 5, 3},
-     {1, 2, 2, 2, 1, 2, 1},
-     false,
-     true,
-     LITE_NORM},
-    {"efficientnet_lite1",
-     240,
-     {16, 24, 40, 80, 112, 192, 320},
-     {1, 3, 3, 4, 4, 5, 1},
-     {3, 3, 5, 3, 5, 5, 3},
-     {1, 2, 2, 2, 1, 2, 1},
-     false,
-     true,
-     LITE_NORM},
-    {"efficientnet_lite2",
-     260,
-     {16, 24, 48, 88, 120, 208, 352},
-     {1, 3, 3, 4, 4, 5, 1},
-     {3, 3, 5, 3, 5, 5, 3},
-     {1, 2, 2, 2, 1, 2, 1},
-     false,
-     true,
-     LITE_NORM},
+    {"mobilenet_v2", &v2, 224, {16, 24, 32, 64, 96, 160, 320}, {1, 2, 3, 4, 3, 3, 1}},
+    {"efficientnet_lite0", &lite, 224, {16, 24, 40, 80, 112, 192, 320}, {1, 2, 2, 3, 3, 4, 1}},
+    {"efficientnet_lite1", &lite, 240, {16, 24, 40, 80, 112, 192, 320}, {1, 3, 3, 4, 4, 5, 1}},
+    {"efficientnet_lite2", &lite, 260, {16, 24, 48, 88, 120, 208, 352}, {1, 3, 3, 4, 4, 5, 1}},
 };
 #define EXPANSION 6 /* of the inner channels, in all stages but the first */
 
@@ -96,17 +69,17 @@ static const unit staged_units[2][3] = {
 static value_id add_unit(model_builder *b, const struct mobile_shape *s, const char *path,
                          const unit *u, value_id x, conv_layer c)
 {
-    c.same = s->same;
-    c.pad = s->same ? 0 : c.kernel / 2;
+    c.same = s->kind->same;
+    c.pad = s->kind->same ? 0 : c.kernel / 2;
     x = layer_conv(b, layer_path(b, path, u->conv), x, c);
-    x = layer_batch_norm(b, layer_path(b, path, u->norm), x, s->norm);
+    x = layer_batch_norm(b, layer_path(b, path, u->norm), x, s->kind->norm);
     return u->relu ? layer_plain(b, OP_RELU6, layer_path(b, path, u->relu), x) : x;
 }
 
 static value_id block(model_builder *b, const struct mobile_shape *s, const char *path, value_id x,
                       int64_t in, int stage, int stride)
 {
-    const unit *const u = (s->flat ? flat_units : staged_units)[stage > 0];
+    const unit *const u = (s->kind->flat ? flat_units : staged_units)[stage > 0];
     const int64_t out = b->model->config.widths[stage], inner = stage > 0 ? EXPANSION * in : in;
     value_id branch = x;
 
@@ -115,7 +88,8 @@ static value_id block(model_builder *b, const struct mobile_shape *s, const char
                           (conv_layer){.out = inner, .kernel = 1, .stride = 1});
     branch = add_unit(
         b, s, path, &u[1], branch,
-        (conv_layer){.out = inner, .kernel = s->kernel[stage], .stride = stride, .groups = inner});
+        (conv_layer){
+            .out = inner, .kernel = s->kind->kernel[stage], .stride = stride, .groups = inner});
     branch =
         add_unit(b, s, path, &u[2], branch, (conv_layer){.out = out, .kernel = 1, .stride = 1});
     return stride == 1 && in == out ? layer_add(b, layer_path(b, path, "add"), branch, x) : branch;
@@ -130,11 +104,11 @@ static value_id all_blocks(model_builder *b, const struct mobile_shape *s, value
 
     for (int stage = 0; stage < STAGES; stage++)
         for (int64_t i = 0; i < c->blocks[stage]; i++, number++) {
-            if (s->flat)
+            if (s->kind->flat)
                 (void)snprintf(path, sizeof path, "features.%d", number);
             else
                 (void)snprintf(path, sizeof path, "blocks.%d.%d", stage, (int)i);
-            x = block(b, s, path, x, in, stage, i == 0 ? s->stride[stage] : 1);
+            x = block(b, s, path, x, in, stage, i == 0 ? strides[stage] : 1);
             in = c->widths[stage];
         }
     return x;
@@ -182,12 +156,12 @@ value_id mobile_build(model_builder *b, value_id x)
     const unit staged_top = {"conv_head", "bn2", "act2"};
     const int stride = c->small_stem ? 1 : 2;
 
-    x = add_unit(b, s, "", s->flat ? &flat_stem : &staged_stem, x,
+    x = add_unit(b, s, "", s->kind->flat ? &flat_stem : &staged_stem, x,
                  (conv_layer){.out = STEM, .kernel = 3, .stride = stride});
     x = all_blocks(b, s, x);
-    x = add_unit(b, s, "", s->flat ? &flat_top : &staged_top, x,
+    x = add_unit(b, s, "", s->kind->flat ? &flat_top : &staged_top, x,
                  (conv_layer){.out = TOP, .kernel = 1, .stride = 1});
-    x = layer_plain(b, OP_GLOBAL_AVG_POOL, s->flat ? "avgpool" : "global_pool", x);
-    x = layer_dropout(b, s->flat ? "classifier.0" : "dropout", x, c->dropout);
-    return layer_linear(b, s->flat ? "classifier.1" : "classifier", x, c->n_classes, true);
+    x = layer_plain(b, OP_GLOBAL_AVG_POOL, s->kind->flat ? "avgpool" : "global_pool", x);
+    x = layer_dropout(b, s->kind->flat ? "classifier.0" : "dropout", x, c->dropout);
+    return layer_linear(b, s->kind->flat ? "classifier.1" : "classifier", x, c->n_classes, true);
 }

@@ -96,6 +96,8 @@ static thaw_status check_config(const model_config *c, int64_t least)
         THAW_CHECK(check_range("the number of blocks of a stage", c->blocks[i], 1, 1000));
     if (!(c->dropout >= 0 && c->dropout < 1))
         return thaw_fail(THAW_E_RANGE, "dropout must be at least 0 and below 1");
+    if (!(c->norm_momentum >= 0 && c->norm_momentum <= 1))
+        return thaw_fail(THAW_E_RANGE, "norm_momentum must be at least 0 and at most 1");
     return THAW_OK;
 }
 

@@ -26,6 +26,8 @@ typedef struct model_config {
     bool small_stem; /* resnet: 3×3 stride-1 first convolution and no max pooling, for small images
                       */
     double dropout;  /* before the head; 0: none */
+    double norm_momentum; /* share of a batch in the running statistics of batch norms; 0: the
+                             arch's own */
     struct {
         int64_t patch; /* side of the square that becomes a token */
         int64_t hidden,

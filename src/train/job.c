@@ -162,6 +162,8 @@ static void merge_config(model_config *c, const thaw_recipe *r, const dataset *d
     c->small_stem = c->small_stem || own->small_stem;
     if (own->dropout > 0)
         c->dropout = own->dropout;
+    if (own->norm_momentum > 0)
+        c->norm_momentum = own->norm_momentum;
     merge_vit(c, own);
     if (own->height > 0) {
         c->height = own->height;

@@ -435,6 +435,10 @@ static const recipe_key table[] = {
      .help = "side of the input image, or [height, width]; default as for `channels`"},
     {"model", "dropout", KEY_NUMBER, .standard = "0.0", RANGE(0, 1), .below_most = true,
      RECIPE(config.dropout), .help = "probability of dropping each input of the head"},
+    {"model", "norm_momentum", KEY_NUMBER, RANGE(0, 1), .above_least = true,
+     RECIPE(config.norm_momentum),
+     .help = "share of each batch in the running statistics of batch norms; default: the arch's "
+             "own, 0.1"},
     {"model", "new_head", KEY_BOOLEAN, .standard = "false", RECIPE(new_head),
      .help = "start the head anew although the file's would fit: for other classes"},
     {"model", "init", KEY_CHOICE, .choice = inits, .standard = "'random'", RECIPE(init_by_name),

@@ -12,8 +12,8 @@ fresh() {
     rm -rf "$folder/t"
     mkdir "$folder/t"
     for part in src cli include cmake tests examples bench; do
-        [ ! -d "$root/$part" ] || cp -r "$root/$part" "$folder/t/"
-    done
+        [ ! -d "$root/$part" ] || tar -C "$root" --exclude=examples/pictures/data -cf - "$part" | tar -C "$folder/t" -xf -
+    done # all but the pictures that somebody may have fetched there
     cd "$folder/t"
 }
 

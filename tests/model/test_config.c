@@ -52,7 +52,8 @@ static void test_printing_reads_back(void **state)
                       .n_blocks = 2,
                       .blocks = {1, 2},
                       .small_stem = true,
-                      .dropout = 0.1},
+                      .dropout = 0.1,
+                      .norm_momentum = 0.02},
                  back;
     text t = TEXT_INIT;
     json_error_t error;
@@ -72,7 +73,7 @@ static void test_printing_reads_back(void **state)
     CHECK_INT(back.n_blocks, 2);
     for (int i = 0; i < 3; i++)
         CHECK_INT(back.widths[i], c.widths[i]);
-    CHECK(back.small_stem && back.dropout == 0.1);
+    CHECK(back.small_stem && back.dropout == 0.1 && back.norm_momentum == 0.02);
     text_done(&t);
 }
 
@@ -103,6 +104,7 @@ static void test_mistakes(void **state)
         {"{\"model_type\": \"mlp\", \"widths\": [1,2,3,4,5,6,7,8,9]}", THAW_E_DATA, "at most 8"},
         {"{\"model_type\": \"mlp\", \"stem\": \"huge\"}", THAW_E_DATA, "'stem'"},
         {"{\"model_type\": \"mlp\", \"dropout\": \"a bit\"}", THAW_E_DATA, "'dropout'"},
+        {"{\"model_type\": \"mlp\", \"norm_momentum\": []}", THAW_E_DATA, "'norm_momentum'"},
     };
     model_config c = {.n_classes = 77};
 

@@ -75,11 +75,40 @@ static void test_bad_sizes(void **state)
     CHECK_STATUS(model_create(&m, &c, DTYPE_F32), THAW_E_RANGE);
 }
 
+/* How fast running statistics follow: a tenth of each batch, or what the configuration says. */
+static void test_norms(void **state)
+{
+    static const char *const arch[] = {"mobilenet_v2", "efficientnet_lite2"};
+
+    (void)state;
+    for (size_t i = 0; i < THAW_COUNT(arch); i++)
+        for (int given = 0; given < 2; given++) {
+            model_config c = config_of(arch[i]);
+            model *m;
+            int norms = 0;
+
+            c.norm_momentum = given ? 0.01 : 0;
+            m = create(&c, DTYPE_F32);
+            for (size_t k = 0; k < m->graph->n_nodes; k++) {
+                const op_attrs *const attrs = &m->graph->node[k].attrs;
+
+                if (m->graph->node[k].op != OP_BATCH_NORM_TRAIN)
+                    continue;
+                norms++;
+                CHECK_NEAR(attrs->norm.momentum, given ? 0.01 : 0.1, 0, 0);
+                CHECK_NEAR(attrs->norm.eps, i ? 1e-3 : 1e-5, 0, 0);
+            }
+            CHECK_MSG(norms > 40, "%s has %d norms", arch[i], norms);
+            model_destroy(m);
+        }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_logits),
         cmocka_unit_test(test_sides),
+        cmocka_unit_test(test_norms),
         cmocka_unit_test(test_bad_sizes),
     };
 
