@@ -430,6 +430,36 @@ static void test_exchanged(void **state)
     check_folder_remove(folder);
 }
 
+static int syncs, sync_failing; /* so far; which of them, from 1 */
+
+static int sync_that_fails(int fd)
+{
+    if (++syncs == sync_failing) {
+        errno = EIO;
+        return -1;
+    }
+    return os_posix.fsync(fd);
+}
+
+/* Asked again, a disk that has lost what was written says that all is well. */
+static void test_sync_is_not_repeated(void **state)
+{
+    os_table table = os_posix;
+
+    (void)state;
+    table.fsync = sync_that_fails;
+    for (sync_failing = 1; sync_failing <= 2; sync_failing++) {
+        char *folder = check_folder();
+
+        syncs = 0;
+        os_install(&table);
+        CHECK_ERROR(os_replace_file(folder, "a", "text", 4), THAW_E_IO, "cannot put on disk '");
+        os_install(NULL);
+        CHECK_INT(syncs, sync_failing);
+        check_folder_remove(folder);
+    }
+}
+
 static int close_failing(int fd)
 {
     struct stat s;
@@ -507,6 +537,7 @@ int main(void)
         cmocka_unit_test(test_read_faults),
         cmocka_unit_test(test_interrupted),
         cmocka_unit_test(test_exchanged),
+        cmocka_unit_test(test_sync_is_not_repeated),
         cmocka_unit_test(test_close_that_fails),
         cmocka_unit_test(test_out_of_memory),
     };

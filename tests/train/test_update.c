@@ -368,6 +368,32 @@ static void test_ten_in_a_row(void **state)
     thaw_recipe_destroy(recipe);
 }
 
+/* A stop in the middle of them is a stop like others, and the count goes on where it was. */
+static void test_stopped_among_ten(void **state)
+{
+    small_samples samples = {.all_bad = true};
+    const thaw_source source = small_source(&samples);
+    char run[512], path[512];
+    small_record first = {.stop_at = 3}, second = {0};
+    thaw_run_options options = {.run = small_path(run, *state, "three"),
+                                .threads = 1,
+                                .source = &source,
+                                .on_event = small_listen,
+                                .user = &first};
+    thaw_recipe *recipe = small_recipe(CALLBACK_RESNET "[train]\nexecutor = 'ref'\n"
+                                                       "[[phase]]\nsteps = 20\n",
+                                       ".");
+
+    CHECK_ERROR(thaw_train(recipe, &options), THAW_E_STOPPED, "after step 3 of 20");
+    CHECK_INT(first.step[2].skipped, 3);
+    CHECK_OK(ckpt_verify(small_path(path, run, "checkpoints/step-000003")));
+    options.user = &second;
+    CHECK_ERROR(thaw_resume(&options), THAW_E_NUMERIC, "10 times in a row");
+    CHECK_INT(second.n_steps, 7);
+    CHECK_INT(second.step[0].skipped, 4);
+    thaw_recipe_destroy(recipe);
+}
+
 /* Every target ignored: nothing to divide by, so nothing to learn. */
 static void test_no_valid_target(void **state)
 {
@@ -397,6 +423,7 @@ int main(void)
         cmocka_unit_test(test_gradient_alone_not_finite),
         cmocka_unit_test(test_skipped_micro_batches),
         cmocka_unit_test(test_ten_in_a_row),
+        cmocka_unit_test(test_stopped_among_ten),
         cmocka_unit_test(test_no_valid_target),
     };
 
