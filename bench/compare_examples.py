@@ -201,8 +201,14 @@ def verdict(runs, example):
         return ""
     mean = statistics.mean(last["thaw"])
     inside = min(last["PyTorch"]) <= mean <= max(last["PyTorch"])
-    return (f"thaw's mean on the test pictures after the last phase, {100 * mean:.1f}, is "
+    said = (f"thaw's mean on the test pictures after the last phase, {100 * mean:.1f}, is "
             f"{'within' if inside else 'outside'} the range of PyTorch's {len(last['PyTorch'])} seeds.\n")
+    gains = []
+    for who in MEASURE:
+        scratch = [r["test"][-1] for r in runs if (r["example"], r["who"], r["kind"]) == (example, who, "scratch")]
+        if scratch:
+            gains.append(f"{100 * (statistics.mean(last[who]) - statistics.mean(scratch)):.1f} points with {who}")
+    return said + (f"Pretrained and in phases it is better than from scratch by {' and '.join(gains)}.\n" if gains else "")
 
 
 def times(runs):
@@ -238,12 +244,15 @@ def processor():
 def write_page(o):
     measured = [r for r in stored(o.store).values() if r["example"] == "pictures"]
     runs = list({key(r): r for _, r in sorted(stored(o.store).items(), key=lambda item: item[0][-1])}.values())
-    count = {kind: sorted({r["seed"] for r in runs if r["kind"] == kind}) for kind in ("phases", "scratch")}
+    phased = sorted({r["seed"] for r in runs if r["kind"] == "phases"})
+    alone = ", ".join(f"{n} of {who} with {name}" for example, name in EXAMPLES.items() for who in MEASURE
+                      if (n := sum(key(r)[::3] == (example, who) and r["kind"] == "scratch" for r in runs)))
     page = ["# The examples on pictures, beside PyTorch\n",
             "Written by `bench/compare_examples.py`: EfficientNet-Lite0 with ImageNet weights on 96 × 96 pixels, by the recipes in\n"
             "`examples/pictures`, which both read. Accuracies in percent: the mean and the range over seeds "
-            f"{', '.join(map(str, count['phases']))};\n"
-            f"from scratch with as many epochs at the base rate, seeds {', '.join(map(str, count['scratch'])) or 'none'}.\n"]
+            f"{', '.join(map(str, phased))};\n"
+            "from scratch with as many epochs at the base rate, each from start values of its own kind, fewer seeds:\n"
+            f"{alone or 'none'}.\n"]
     for example, name in EXAMPLES.items():
         page += [f"## {name.capitalize()}\n", accuracies(runs, example), verdict(runs, example)]
     page += ["## Time\n", f"The whole of one run on {processor()}, {o.threads} threads,\nnothing else running: reading, training, "
