@@ -343,6 +343,7 @@ set(THAW_UNIT_TESTS
     train/test_history
     train/test_feature_store
     train/test_features
+    train/test_first_release
     train/test_init
     train/test_init_data
     train/test_init_text
