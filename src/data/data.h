@@ -88,6 +88,9 @@ thaw_status dataset_from_callback(dataset **out, int64_t n, int64_t height, int6
 void dataset_count_classes(int64_t *count, const dataset *d);
 double dataset_majority(const dataset *d);
 
+/* Mean and deviation of the numbers to predict; 0 where there are none. */
+void dataset_numbers(double *mean, double *deviation, const dataset *d);
+
 /* Where sample i's picture lies: below the folder or list it came from, in memory of the data set;
  * NULL: its samples are no files. */
 const char *dataset_file(const dataset *d, int64_t i);

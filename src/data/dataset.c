@@ -7,6 +7,7 @@
  */
 #include "data/picture.h"
 
+#include <math.h>
 #include <string.h>
 
 /* Digest of everything a run can see of the data. */
@@ -206,4 +207,19 @@ double dataset_majority(const dataset *d)
         most = THAW_MAX(most, count[i]);
     thaw__free(count);
     return (double)most / (double)d->n;
+}
+
+void dataset_numbers(double *mean, double *deviation, const dataset *d)
+{
+    double sum = 0, squares = 0;
+
+    *mean = *deviation = 0;
+    if (!d->target)
+        return;
+    for (int64_t i = 0; i < d->n; i++)
+        sum += d->target[i];
+    *mean = sum / (double)d->n;
+    for (int64_t i = 0; i < d->n; i++)
+        squares += (d->target[i] - *mean) * (d->target[i] - *mean);
+    *deviation = sqrt(squares / (double)d->n);
 }

@@ -6,6 +6,7 @@
 #include "train/toml.h"
 
 #include <limits.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -65,6 +66,23 @@ static void add_classes(text *t, const dataset *train, const dataset *valid)
     thaw__free(count);
 }
 
+#define FAR_OFF 10 /* mean or deviation of numbers that hardly any rate suits */
+
+static void add_numbers(text *t, const dataset *train)
+{
+    double mean, deviation;
+
+    dataset_numbers(&mean, &deviation, train);
+    text_addf(t, "# Their mean is %.4g, their deviation %.4g.\n", mean, deviation);
+    if (fabs(mean) > FAR_OFF || deviation > FAR_OFF)
+        text_addf(
+            t,
+            "# A network learns numbers near 0 and of size 1 well, and gets nowhere soon with "
+            "such as these: put\n# (number - %.2g) / %.2g into the list instead, and turn "
+            "back what `thaw predict` says.\n",
+            mean, THAW_MAX(deviation, 1));
+}
+
 static void add_found(text *t, const dataset *train, const dataset *valid)
 {
     const long long n = train->n, held = valid ? valid->n : 0;
@@ -77,6 +95,8 @@ static void add_found(text *t, const dataset *train, const dataset *valid)
     if (train->class_name && train->n_classes <= NAMED_CLASSES)
         add_classes(t, train, valid);
     text_add(t, "\n");
+    if (train->target)
+        add_numbers(t, train);
     if (n < FEW && held > 0 && !train->target)
         text_addf(t,
                   "# That is few. With %lld to check with, each of them is %.3g points of the "

@@ -4,6 +4,7 @@
  */
 #include "train/train.h"
 
+#include <math.h>
 #include <pthread.h>
 #include <string.h>
 
@@ -103,6 +104,18 @@ dataset *job_split(const job *j, const char *split)
         if (strcmp(table[i].name, split) == 0)
             return table[i].data;
     return NULL;
+}
+
+void job_add_guess(text *out, const job *j)
+{
+    double mean, valid_mean, deviation;
+
+    if (!j->train->target || !j->valid || !j->valid->target)
+        return;
+    dataset_numbers(&mean, &deviation, j->train);
+    dataset_numbers(&valid_mean, &deviation, j->valid);
+    text_addf(out, "\nguessing their mean, %.4g, would have an RMSE of %.4g", mean,
+              hypot(deviation, valid_mean - mean));
 }
 
 /* ----------------------------------------------------------------------------------------------

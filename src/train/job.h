@@ -48,6 +48,9 @@ thaw_status job_open(job **out, const thaw_recipe *recipe, const thaw_run_option
 void job_close(job *j);
 dataset *job_split(const job *j, const char *split); /* NULL: none of that name */
 
+/* Of numbers to predict: a line about what any network has to beat. */
+void job_add_guess(text *out, const job *j);
+
 /* The sealed schedule of a recipe over a network and so many training samples. Mistakes come with
  * their places in the recipe. */
 thaw_status job_schedule(thaw_schedule **out, const thaw_recipe *recipe, const thaw_tree *tree,

@@ -619,6 +619,7 @@ static void tell_run(trainer *t)
         text_addf(&words, "%s\n", t->job->load_note);
     text_addf(&words, "data: %s",
               t->job->train->description ? t->job->train->description : "the caller's");
+    job_add_guess(&words, t->job);
     event.text = words.data;
     trainer_tell(t, &event);
     text_done(&words);

@@ -78,6 +78,7 @@ grep -q '^resize_to = 27' runs/t/recipe.toml || fail "the folder's preprocessing
 } >list.csv
 sed -e 's/"folder"/"csv"\ntarget = "number"/; s/"data"/"list.csv"/' pictures.toml >numbers.toml
 expect 0 "with a number each" "$thaw" train numbers.toml --run runs/n
+has out "guessing their mean"
 has out "RMSE"
 has out "MAE"
 expect 0 "RMSE" "$thaw" eval runs/n

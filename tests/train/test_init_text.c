@@ -57,6 +57,30 @@ static void test_what_was_found(void **state)
     text_done(&t);
 }
 
+/* Numbers that no rate suits are told. */
+static void test_numbers(void **state)
+{
+    float near[] = {0.5f, 1.5f}, off[] = {100000, 300000};
+    dataset train = {.n = 2, .n_classes = 1, .target = near};
+    char path[] = "/data/list.csv";
+    init_choice c = {.model = "resnet18",
+                     .config = {.arch = "resnet18"},
+                     .data = {.format = DATA_CSV, .path = {path}, .numbers = true},
+                     .valid_fraction = 0.2,
+                     .batch = 2,
+                     .train = &train};
+    text t = TEXT_INIT;
+    const char *said = print(&t, &c);
+
+    (void)state;
+    CHECK_CONTAINS(said, "Their mean is 1, their deviation 0.5.\n[data]");
+    CHECK_CONTAINS(said, "of the list, to check with");
+    CHECK(!strstr(said, "broken"));
+    train.target = off;
+    CHECK_CONTAINS(print(&t, &c), "(number - 2e+05) / 1e+05 into the list");
+    text_done(&t);
+}
+
 static void test_each_format(void **state)
 {
     char path[] = "/data/train-images-idx3-ubyte";
@@ -81,6 +105,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_what_was_found),
+        cmocka_unit_test(test_numbers),
         cmocka_unit_test(test_each_format),
     };
 
