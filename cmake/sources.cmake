@@ -48,6 +48,7 @@ set(THAW_REST_SOURCES
     src/data/crew.c
     src/data/dataset.c
     src/data/exif.c
+    src/data/extent.c
     src/data/fit.c
     src/data/gunzip.c
     src/data/idx.c
@@ -339,6 +340,7 @@ set(THAW_UNIT_TESTS
     train/test_diffview
     train/test_edit
     train/test_evaluate
+    train/test_footprint
     train/test_events
     train/test_history
     train/test_feature_store
@@ -366,6 +368,7 @@ set(THAW_UNIT_TESTS
     train/test_save
     train/test_save_faults
     train/test_showview
+    train/test_switches
     train/test_toml
     train/test_trainer
     train/test_tune

@@ -27,6 +27,8 @@ foreach(test ${THAW_UNIT_TESTS})
     target_link_libraries(${name} PRIVATE thaw-internal PkgConfig::CMOCKA)
     thaw_add_test(${test} ${PROJECT_BINARY_DIR}/tests/${name})
 endforeach()
+# Ten runs of whole networks.
+set_tests_properties(train/test_footprint PROPERTIES LABELS slow)
 
 # Programs beside the product: they read files given on the command line.
 foreach(source ${THAW_RUNNERS} ${THAW_BENCHES})

@@ -102,10 +102,6 @@ void thaw__mem_peak_reset(void);
 /* Has the program installed an allocator? */
 bool thaw__mem_hooked(void);
 
-/* Largest resident memory of the whole process so far (VmHWM), libraries included; 0 when the
- * system does not tell. */
-uint64_t thaw__process_peak(void);
-
 /*
  * Make sure *items (of `size` bytes each) has room for `want` of them; grows by doubling. *capacity
  * is kept by the caller beside the pointer, 0 with NULL at first. For lists that grow one by one.
@@ -119,6 +115,7 @@ void region_destroy(thaw_region *region);
 void *region_alloc(thaw_region *region, size_t count,
                    size_t size); /* zeroed; NULL when out of memory */
 char *region_strdup(thaw_region *region, const char *text);
+size_t region_bytes(const thaw_region *region); /* taken so far; NULL: none */
 
 /* ----------------------------------------------------------------------------------------------
  * text */
@@ -329,6 +326,10 @@ void os_lower_priority(void);
  */
 uint64_t os_memory_available(void);
 uint64_t os_memory_left(const char *meminfo, const char *proc_cgroup, const char *mount);
+
+/* Largest resident memory of the whole process so far (VmHWM), libraries included; 0 when the
+ * system does not tell. */
+uint64_t os_memory_peak(void);
 
 /* Processors the cgroup with this /proc/self/cgroup text may use, rounded up; 0 without a limit.
  * `mount` is where the hierarchies are mounted, "/sys/fs/cgroup". */

@@ -3,15 +3,31 @@
  *
  * Every block carries its size in a 64-byte header, so that blocks stay aligned for vector code and
  * the allocator hook is told the size it gets back. The counters are what tests of memory use read.
+ * Large blocks are mappings of their own: what is given back is the system's again at once, however
+ * a heap would have cut it up, so that memory which is predicted is memory which is used; and they
+ * grow without a copy.
  */
 #include "base/base.h"
 
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
+#include <sys/mman.h>
 
 #define HEADER 64
+
+/* Blocks from here on are mapped. Sanitizers see more of those that are not. */
+#if defined __SANITIZE_ADDRESS__ || defined __SANITIZE_THREAD__
+#define LARGE SIZE_MAX
+#else
+#define LARGE ((size_t)1 << 20)
+#endif
+
+/* What stands in front of a block. */
+typedef struct block_head {
+    size_t whole; /* bytes, with the header */
+    bool mapped;  /* whatever the hook is by now */
+} block_head;
 
 static void *default_alloc(void *user, size_t size)
 {
@@ -67,6 +83,35 @@ void thaw__mem_peak_reset(void)
     atomic_store(&peak_bytes, atomic_load(&current_bytes));
 }
 
+static bool is_mapped(size_t whole)
+{
+    return whole >= LARGE && !thaw__mem_hooked();
+}
+
+static char *map(size_t whole)
+{
+    void *const block =
+        mmap(NULL, whole, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    return block == MAP_FAILED ? NULL : block;
+}
+
+static block_head head_of(const void *block)
+{
+    block_head head;
+
+    memcpy(&head, (const char *)block - HEADER, sizeof head);
+    return head;
+}
+
+static void *set_head(char *block, size_t whole, bool mapped)
+{
+    const block_head head = {whole, mapped};
+
+    memcpy(block, &head, sizeof head);
+    return block + HEADER;
+}
+
 void *thaw__alloc(size_t size)
 {
     size_t whole;
@@ -74,31 +119,26 @@ void *thaw__alloc(size_t size)
 
     if (!size_add(&whole, size, HEADER))
         return NULL;
-    block = hook.alloc(hook.user, whole);
+    const bool mapped = is_mapped(whole);
+    block = mapped ? map(whole) : hook.alloc(hook.user, whole);
     if (!block)
         return NULL;
-    memcpy(block, &whole, sizeof whole);
     count_more(whole);
-    return block + HEADER;
-}
-
-static size_t block_whole(const void *block)
-{
-    size_t whole;
-
-    memcpy(&whole, (const char *)block - HEADER, sizeof whole);
-    return whole;
+    return set_head(block, whole, mapped);
 }
 
 void thaw__free(void *block)
 {
-    size_t whole;
-
     if (!block)
         return;
-    whole = block_whole(block);
-    atomic_fetch_sub(&current_bytes, whole);
-    hook.release(hook.user, (char *)block - HEADER, whole);
+    const block_head head = head_of(block);
+    char *const start = (char *)block - HEADER;
+
+    atomic_fetch_sub(&current_bytes, head.whole);
+    if (head.mapped)
+        (void)munmap(start, head.whole);
+    else
+        hook.release(hook.user, start, head.whole);
 }
 
 void *thaw__new(size_t count, size_t size)
@@ -109,19 +149,45 @@ void *thaw__new(size_t count, size_t size)
     if (!size_mul(&n, count, size))
         return NULL;
     block = thaw__alloc(n);
-    if (block)
+    if (block && !head_of(block).mapped) /* the system's pages are zero */
         memset(block, 0, n);
     return block;
 }
 
+/* Another size of a mapping; what is new is zero. NULL: it stays as it is. */
+static void *remap(void *block, size_t old, size_t n)
+{
+    size_t whole;
+    char *moved;
+
+    if (!size_add(&whole, n, HEADER))
+        return NULL;
+    moved = mremap((char *)block - HEADER, old, whole, MREMAP_MAYMOVE);
+    if ((void *)moved == MAP_FAILED)
+        return NULL;
+    if (whole > old)
+        count_more(whole - old);
+    else
+        atomic_fetch_sub(&current_bytes, old - whole);
+    /* the rest of the last page is as it was */
+    const size_t kept = THAW_MIN(old, whole), page = (kept + 4095) & ~(size_t)4095;
+    memset(moved + kept, 0, THAW_MIN(page, whole) - kept);
+    return set_head(moved, whole, true);
+}
+
 void *thaw__resize(void *block, size_t count, size_t size)
 {
-    void *grown = thaw__new(count, size);
+    const block_head old = block ? head_of(block) : (block_head){0};
+    size_t n;
+    void *grown;
 
+    if (!size_mul(&n, count, size))
+        return NULL;
+    if (old.mapped && n >= LARGE && !thaw__mem_hooked())
+        return remap(block, old.whole, n);
+    grown = thaw__new(n, 1);
     if (grown && block) {
-        const size_t old = block_whole(block) - HEADER;
-
-        memcpy(grown, block, THAW_MIN(old, count * size));
+        memcpy(grown, block, THAW_MIN(old.whole - HEADER, n));
         thaw__free(block);
     }
     return grown;
@@ -232,6 +298,15 @@ void *region_alloc(thaw_region *region, size_t count, size_t size)
     return p;
 }
 
+size_t region_bytes(const thaw_region *region)
+{
+    size_t sum = 0;
+
+    for (const region_chunk *c = region ? region->chunk : NULL; c; c = c->next)
+        sum += c->size;
+    return sum;
+}
+
 char *region_strdup(thaw_region *region, const char *s)
 {
     const size_t n = strlen(s) + 1;
@@ -240,16 +315,4 @@ char *region_strdup(thaw_region *region, const char *s)
     if (copy)
         memcpy(copy, s, n);
     return copy;
-}
-
-/* ----------------------------------------------------------------------------------------------
- * the process */
-
-uint64_t thaw__process_peak(void)
-{
-    struct rusage usage;
-
-    if (getrusage(RUSAGE_SELF, &usage) != 0)
-        return 0;
-    return (uint64_t)usage.ru_maxrss * 1024;
 }

@@ -1,12 +1,13 @@
 /*
- * memory.c - memory this process may still take: what the system has free, or less where its
- * control groups allow less.
+ * memory.c - memory this process may still take, which is what the system has free, or less where
+ * its control groups allow less; and the most it has had.
  */
 #include "base/base.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #define LONGEST_FILE 65536
 #define LONGEST_PATH 4096
@@ -113,4 +114,24 @@ uint64_t os_memory_available(void)
     thaw__free(groups);
     thaw__free(meminfo);
     return left;
+}
+
+/* Not from rusage where that can be helped: what it says begins with the size of the program that
+ * started this one. */
+uint64_t os_memory_peak(void)
+{
+    struct rusage usage;
+    const char *line = NULL;
+    char *status = NULL;
+    uint64_t kib = 0;
+    size_t size;
+
+    if (os_read_file(&status, &size, "/proc/self/status", LONGEST_FILE) == THAW_OK)
+        line = strstr(status, "VmHWM:");
+    if (line && sscanf(line, "VmHWM: %" SCNu64, &kib) != 1)
+        kib = 0;
+    thaw__free(status);
+    if (kib > 0)
+        return kib * 1024;
+    return getrusage(RUSAGE_SELF, &usage) == 0 ? (uint64_t)usage.ru_maxrss * 1024 : 0;
 }

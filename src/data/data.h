@@ -42,10 +42,14 @@ typedef struct dataset {
     struct picture_set *pictures;  /* files of pictures; NULL: pixels in memory, or a callback */
     int64_t *id;     /* [n]: number of the sample in its file; keys random streams; what a callback
                         is asked for; NULL: sample i is number i */
+    size_t opening;  /* bytes taken while it was read, where that was more than it has */
     uint64_t digest; /* of pixels and labels: tells whether a data set changed between runs */
     char *description; /* "1000 images 28x28x1 in 5 classes from '…'" */
 } dataset;
 void dataset_destroy(dataset *d);
+
+/* Bytes it has in memory. */
+size_t dataset_bytes(const dataset *d);
 
 /*
  * Which samples of a source to take, applied in this order. The samples stay in the order of the
@@ -157,6 +161,10 @@ int64_t loader_cells(const dataset *d, const loader_options *o);
 /* What turns stored samples into images, as text: options with the same text make the same images
  * of one data set. */
 void loader_options_print(text *out, const loader_options *o);
+
+/* Bytes that a loader takes at most: room for its batches, and for those who make them. SIZE_MAX:
+ * more than can be counted. */
+size_t loader_bytes(const dataset *d, const loader_options *o);
 
 /* Opaque. The data set is borrowed. Starts at epoch 0, sample 0. THAW_E_RANGE and THAW_E_SHAPE name
  * the option that does not fit. */

@@ -46,6 +46,17 @@ done:
     return status;
 }
 
+size_t dataset_bytes(const dataset *d)
+{
+    const size_t n = (size_t)d->n, image = (size_t)(d->height * d->width * d->channels);
+    size_t sum = d->pictures ? picture_set_bytes(d->pictures) : 0;
+
+    sum += d->pixels ? n * image : 0;
+    sum += d->label ? n * sizeof *d->label : 0;
+    sum += d->target ? n * sizeof *d->target : 0;
+    return sum + (d->id ? n * sizeof *d->id : 0);
+}
+
 void dataset_destroy(dataset *d)
 {
     if (!d)
@@ -97,6 +108,9 @@ static thaw_status from_arrays(dataset **out, idx_array *images, const idx_array
     THAW_TRY(describe_file(d, images_name));
     for (int64_t i = 0; i < s->n; i++)
         d->label[i] = s->class_of[labels->data[s->index[i]]];
+    /* the whole files, before what is not wanted of them is given back */
+    d->opening = (size_t)images->n * ((size_t)(d->height * d->width * d->channels) + 1) +
+                 (size_t)s->n * (sizeof *d->label + sizeof *d->id);
     d->pixels = images->data;
     images->data = NULL;
     keep_pixels(d, s, images->n);

@@ -583,14 +583,49 @@ static thaw_status allocate(loader *l)
 }
 
 /* Threads only where samples cost something. */
+static int makers_of(const dataset *d, const loader_options *o)
+{
+    if (d->read || !d->pictures || o->workers == 1)
+        return 1;
+    return o->workers > 0 ? o->workers : os_processors();
+}
+
 static thaw_status start_crew(loader *l)
 {
-    l->n_makers = 1;
-    if (!l->d->pictures || l->o.workers == 1)
+    l->n_makers = makers_of(l->d, &l->o);
+    if (l->n_makers == 1)
         return THAW_OK;
-    THAW_CHECK(crew_create(&l->crew, l->o.workers > 0 ? l->o.workers : os_processors()));
+    THAW_CHECK(crew_create(&l->crew, l->n_makers));
     l->n_makers = crew_size(l->crew);
     return THAW_OK;
+}
+
+/* What each of those takes who make images. */
+static size_t making_bytes(const dataset *d, const loader_options *o)
+{
+    const size_t stored = (size_t)(d->height * d->width * d->channels);
+    size_t bytes = sizeof(maker);
+
+    if (d->pictures)
+        bytes += picture_set_making(d->pictures);
+    return o->shift > 0 || o->flip ? bytes + stored : bytes;
+}
+
+size_t loader_bytes(const dataset *d, const loader_options *options)
+{
+    loader like = {.d = d, .o = *options};
+    const size_t n = (size_t)options->batch, slots = options->prefetch ? 2 : 1;
+    const size_t sample = sizeof(int32_t) + sizeof(float) + 4 * sizeof(int64_t) + sizeof(bool);
+    size_t batch = 0, numbers = 0, makers = 0, sum;
+
+    if (measure(&like, &batch) != THAW_OK || !size_mul(&numbers, n, sample) ||
+        !size_add(&sum, batch, numbers) || !size_mul(&sum, sum, slots))
+        return SIZE_MAX;
+    if (d->read && options->real == DTYPE_F64 && !size_add(&sum, sum, batch / 2))
+        return SIZE_MAX;
+    if (!d->read && !size_mul(&makers, making_bytes(d, options), (size_t)makers_of(d, options)))
+        return SIZE_MAX;
+    return size_add(&sum, sum, makers) ? sum : SIZE_MAX;
 }
 
 thaw_status loader_create(loader **out, const dataset *d, const loader_options *options)

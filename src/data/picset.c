@@ -19,6 +19,7 @@ struct picture_set {
     picture_recipe recipe;
     bool skip;
     atomic_bool *broken; /* [n] */
+    size_t making;       /* bytes that the largest of the files takes */
     pthread_mutex_t lock;
     text notes; /* under the lock; one line each */
     int n_notes;
@@ -33,6 +34,18 @@ void picture_set_destroy(picture_set *s)
     text_done(&s->notes);
     pthread_mutex_destroy(&s->lock);
     thaw__free(s);
+}
+
+size_t picture_set_bytes(const picture_set *s)
+{
+    return region_bytes(s->list.region) + s->list.capacity * sizeof *s->list.entry +
+           s->list.n * sizeof *s->broken;
+}
+
+/* Beside the file's own pixels there are those of the network's size, in colour and as they are. */
+size_t picture_set_making(const picture_set *s)
+{
+    return s->making + 2 * (size_t)(s->recipe.height * s->recipe.width) * 3;
 }
 
 static void add_note(picture_set *s, const char *what, const char *then)
@@ -155,11 +168,15 @@ done:
 /* ----------------------------------------------------------------------------------------------
  * opening: both ends of each file */
 
-/* One end is read at a time; *hash goes on with the size and both. */
-static thaw_status probe_ends(uint64_t *hash, const char *path, const picture_limits *limits)
+/* One end is read at a time; *hash goes on with the size and both. *making: the most that one takes
+ * so far. */
+static thaw_status probe_ends(uint64_t *hash, size_t *making, const char *path,
+                              const picture_recipe *r)
 {
+    const picture_limits limits = limits_of(r);
     uint8_t bytes[PROBED];
     const size_t n = sizeof bytes;
+    size_t own = 0;
     int64_t size = 0;
     int fd = -1;
     thaw_status status;
@@ -173,9 +190,11 @@ static thaw_status probe_ends(uint64_t *hash, const char *path, const picture_li
                            (long long)size, PICTURE_MOST_BYTES);
         goto done;
     }
-    THAW_TRY(picture_probe(bytes, first, path, limits));
+    THAW_TRY(picture_probe(bytes, first, path, &limits));
+    own = picture_extent(fd, path, (size_t)size, bytes, first, r->channels);
     THAW_TRY(os_pread_all(fd, bytes, last, size - (int64_t)last, path));
     *hash = hash_fnv1a_n(*hash, bytes, last);
+    *making = THAW_MAX(*making, own);
 done:
     os_close(fd);
     return status;
@@ -183,11 +202,13 @@ done:
 
 /* A number belongs to its picture alone, so no other can take its place: where broken ones are to
  * be left out, they have to be found now. */
-static thaw_status probe(uint64_t *hash, picture *room, const char *path, bool whole,
-                         const picture_limits *limits)
+static thaw_status probe(uint64_t *hash, picture_set *s, picture *room, const char *path,
+                         bool whole)
 {
-    THAW_CHECK(probe_ends(hash, path, limits));
-    return whole ? picture_read(room, path, limits) : THAW_OK;
+    const picture_limits limits = limits_of(&s->recipe);
+
+    THAW_CHECK(probe_ends(hash, &s->making, path, &s->recipe));
+    return whole ? picture_read(room, path, &limits) : THAW_OK;
 }
 
 /* What was broken is listed: in the notes, or as the error. */
@@ -202,7 +223,6 @@ static thaw_status refuse_broken(const text *all, int64_t broken, const char *wh
 
 static thaw_status probe_all(picture_set *s, uint64_t *digest, bool numbers, const char *where)
 {
-    const picture_limits limits = limits_of(&s->recipe);
     picture_list *l = &s->list;
     text all = TEXT_INIT;
     picture room = {0};
@@ -216,7 +236,7 @@ static thaw_status probe_all(picture_set *s, uint64_t *digest, bool numbers, con
 
         h = hash_fnv1a_n(h, &e->label, sizeof e->label);
         h = hash_fnv1a_n(h, &e->target, sizeof e->target);
-        status = probe(&h, &room, e->path, numbers && s->skip, &limits);
+        status = probe(&h, s, &room, e->path, numbers && s->skip);
         if (status == THAW_OK) {
             *digest = h;
             l->entry[kept++] = *e;

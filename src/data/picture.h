@@ -54,6 +54,10 @@ thaw_status picture_decode(picture *out, const void *bytes, size_t size, const c
 /* What the first bytes of a file say, as far as they can: its kind, and of a PNG the size. */
 thaw_status picture_probe(const void *bytes, size_t size, const char *name,
                           const picture_limits *limits) THAW_MUST_USE;
+/* extent.c: bytes taken while a file of `size` bytes, of which the first n are at hand, is read and
+ * decoded for a network of so many channels; as far as its header says. */
+size_t picture_extent(int fd, const char *path, size_t size, const void *bytes, size_t n,
+                      int channels);
 bool picture_named(const char *name); /* .jpg, .jpeg, .png, in any case */
 
 /* jpeg.c, png.c: the two decoders. *orientation: 1 to 8 as in EXIF. */
@@ -198,6 +202,10 @@ typedef struct picture_set picture_set;
 thaw_status picture_set_make(picture *dst, picture *file, const dataset *d, int64_t i,
                              const picture_draw *draw) THAW_MUST_USE;
 void picture_set_destroy(picture_set *s);
+
+/* Bytes of the list; and what making a sample takes at most, for each that is made at a time. */
+size_t picture_set_bytes(const picture_set *s);
+size_t picture_set_making(const picture_set *s);
 
 /* colour.c: as torchvision's functions on Pillow images, bit for bit. */
 void colour_brightness(picture *p, float factor);

@@ -176,6 +176,8 @@ static choice_way way_of(const exec *e, const dnn_problem *p)
 {
     const dnn_state *const state = e->impl;
 
+    if (e->by_library && choice_possible(p, WAY_LIBRARY))
+        return WAY_LIBRARY;
     return e->by_table ? choice_by_table(p) : choice_of(&state->choices, p);
 }
 
@@ -194,7 +196,7 @@ static bool find_kernels(dnn_kernels *k, const exec *e, const exec_call *c, cons
             continue;
         if (!problem_of(&problem, c, p, step, (dnn_role)role))
             return false;
-        k->role[role] = dense_find(state->library, &problem, choice_of(&state->choices, &problem));
+        k->role[role] = dense_find(state->library, &problem, way_of(e, &problem));
         if (!k->role[role].ready)
             return false;
         k->sums_bias &= !k->role[role].makes_bias;
@@ -505,8 +507,28 @@ static thaw_status wake_step(dnn_step *out, exec_session *s, int i)
     return packing_use(&out->packing, s->exec, &state->packings, reader, &out->source);
 }
 
+/* What some plans need together. */
+typedef struct need_count {
+    packing_count packings;
+    const dnn_kernel **kernel; /* each once */
+    int n_kernels;
+} need_count;
+
+static void count_kernels(need_count *count, const dnn_kernels *k)
+{
+    for (int role = 0; role < 3; role++) {
+        const dnn_kernel *const kernel = k->role[role].kernel;
+        bool known = !kernel;
+
+        for (int i = 0; i < count->n_kernels && !known; i++)
+            known = count->kernel[i] == kernel;
+        if (!known)
+            count->kernel[count->n_kernels++] = kernel;
+    }
+}
+
 /* As wake_step does, for one plan of several. */
-static void count_packings(packing_count *count, const exec *e, const plan *p)
+static void count_needs(need_count *count, const exec *e, const plan *p)
 {
     for (int i = 0; i < count_steps(p); i++) {
         const plan_step *const step = &p->step[i];
@@ -517,29 +539,37 @@ static void count_packings(packing_count *count, const exec *e, const plan *p)
         if (!is_dense(p, step) || !dnn_supports(e, p, step))
             continue;
         exec_step_shapes(&c, p, step);
-        if (!find_kernels(&k, e, &c, p, step) || !weight_reader(&k) ||
-            own_packing(p, step, &c, &k) > 0)
+        if (!find_kernels(&k, e, &c, p, step))
+            continue;
+        count_kernels(count, &k);
+        if (!weight_reader(&k) || own_packing(p, step, &c, &k) > 0)
             continue;
         source = source_of(p, step);
-        packing_add_need(count, e, weight_reader(&k), &source);
+        packing_add_need(&count->packings, e, weight_reader(&k), &source);
     }
 }
 
-static thaw_status dnn_packed(size_t *bytes, const exec *e, const plan *const *p, int n)
+static thaw_status dnn_foresee(exec_needs *out, const exec *e, const plan *const *p, int n)
 {
-    packing_count count = {.n = 0};
+    need_count count = {.n_kernels = 0};
     size_t most = 1;
+    thaw_status status = THAW_OK;
 
     for (int i = 0; i < n; i++)
         most += (size_t)count_steps(p[i]);
-    count.need = thaw__new(most, sizeof *count.need);
-    if (!count.need)
-        return thaw_fail(THAW_E_NOMEM, "out of memory for the memory of %d plans", n);
+    count.packings.need = thaw__new(most, sizeof *count.packings.need);
+    count.kernel = thaw__new(3 * most, sizeof *count.kernel);
+    if (!count.packings.need || !count.kernel) {
+        status = thaw_fail(THAW_E_NOMEM, "out of memory for the memory of %d plans", n);
+        goto done;
+    }
     for (int i = 0; i < n; i++)
-        count_packings(&count, e, p[i]);
-    *bytes = count.bytes;
-    thaw__free(count.need);
-    return THAW_OK;
+        count_needs(&count, e, p[i]);
+    *out = (exec_needs){.packed = count.packings.bytes, .kernels = count.n_kernels};
+done:
+    thaw__free(count.kernel);
+    thaw__free(count.packings.need);
+    return status;
 }
 
 static thaw_status dnn_wake(exec_session *s)
@@ -746,7 +776,7 @@ const exec_ops exec_dnn = {
     .name = "dnn",
     .supports = dnn_supports,
     .scratch = dnn_scratch,
-    .packed = dnn_packed,
+    .foresee = dnn_foresee,
     .open = dnn_exec_open,
     .close = dnn_exec_close,
     .wake = dnn_wake,

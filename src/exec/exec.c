@@ -133,6 +133,11 @@ void exec_by_table(exec *e, bool on)
     e->by_table = on;
 }
 
+void exec_by_library(exec *e, bool on)
+{
+    e->by_library = on;
+}
+
 void exec_tell(const void *e, text *out, const plan *p, const plan_step *step, bool json)
 {
     const exec *const self = e;
@@ -159,10 +164,10 @@ size_t exec_packed_bytes(const exec *e)
     return e->packed_bytes;
 }
 
-thaw_status exec_foresee_packed(size_t *bytes, const exec *e, const plan *const *p, int n)
+thaw_status exec_foresee(exec_needs *out, const exec *e, const plan *const *p, int n)
 {
-    *bytes = 0;
-    return e->ops->packed ? e->ops->packed(bytes, e, p, n) : THAW_OK;
+    *out = (exec_needs){0};
+    return e->ops->foresee ? e->ops->foresee(out, e, p, n) : THAW_OK;
 }
 
 size_t exec_scratch(const void *e, const plan *p, const plan_step *step)

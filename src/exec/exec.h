@@ -27,6 +27,12 @@ typedef struct exec_choice {
     double seconds[EXEC_WAYS];
 } exec_choice;
 
+/* What plans need while awake, beside the arena. */
+typedef struct exec_needs {
+    size_t packed; /* bytes of packed weights: exec_packed_bytes */
+    int kernels;   /* of the kernel library, each of which has code of its own */
+} exec_needs;
+
 /* One executor. Members other than name, supports and run may be NULL: nothing to do, no bytes. */
 typedef struct exec_ops {
     const char *name; /* "ref", "dnn" */
@@ -35,8 +41,8 @@ typedef struct exec_ops {
      * made to answer, for wake to find). */
     bool (*supports)(const exec *e, const plan *p, const plan_step *step);
     size_t (*scratch)(const exec *e, const plan *p, const plan_step *step);
-    /* Bytes of the packed weights that n plans keep together while awake. */
-    thaw_status (*packed)(size_t *bytes, const exec *e, const plan *const *p, int n);
+    /* exec_foresee. */
+    thaw_status (*foresee)(exec_needs *out, const exec *e, const plan *const *p, int n);
     /* e->impl is the executor's own. open leaves nothing behind when it fails. */
     thaw_status (*open)(exec *e);
     void (*close)(exec *e);
@@ -84,6 +90,10 @@ thaw_status exec_measure(exec *e, const plan *p) THAW_MUST_USE;
 thaw_status exec_choose(exec *e, const exec_choice *c, const char *name) THAW_MUST_USE;
 bool exec_choice_at(exec_choice *out, const exec *e, int i);
 void exec_by_table(exec *e, bool on);
+
+/* No kernels of our own where the library has one for a dense layer: for comparison. To be said
+ * before plans are compiled. */
+void exec_by_library(exec *e, bool on);
 const char *exec_way_name(int way); /* "library"; NULL: no such way */
 
 /* How a step is computed where that is a choice, for people ("weight: product, measured") or as
@@ -136,9 +146,8 @@ size_t exec_packed_bytes(
 /* What an executor multiplies bf16 with on this machine; ref is BF16_NONE. */
 bf16_unit exec_bf16(const exec_ops *ops);
 
-/* What exec_packed_bytes will be with these plans awake. */
-thaw_status exec_foresee_packed(size_t *bytes, const exec *e, const plan *const *p,
-                                int n) THAW_MUST_USE;
+/* What an executor has with these plans awake, beside the arena. */
+thaw_status exec_foresee(exec_needs *out, const exec *e, const plan *const *p, int n) THAW_MUST_USE;
 
 /* Whether what a forward step makes of a sample has the same bits whatever else is in the batch. */
 bool exec_any_batch(const exec *e);
@@ -158,7 +167,7 @@ struct exec {
     const exec_ops *ops;
     params *params;
     int threads;
-    bool double_sums, by_table;
+    bool double_sums, by_table, by_library;
     char *arena; /* moves when its size changes: keep no pointers into it */
     size_t arena_bytes;
     exec_session *awake; /* all of them, linked by next */

@@ -235,6 +235,9 @@ int plan_count_bf16(const plan *p);
 /* Steps that make something once more. */
 int plan_count_again(const plan *p);
 
+/* Steps whose first output lies where one of their inputs does. */
+int plan_count_shared(const plan *p);
+
 /* Steps whose posts have an op, such as norms folded; forward steps alone. */
 int plan_count_posts(const plan *p, op_kind op);
 

@@ -181,6 +181,16 @@ bool thaw__plan_may_share(const plan *p, const plan_step *step, int in, int out)
     return src->place == SLOT_ARENA && dst->place == SLOT_ARENA && src->bytes == dst->bytes;
 }
 
+int plan_count_shared(const plan *p)
+{
+    int n = 0;
+
+    for (int s = 0; s < p->n_once + p->n_step; s++)
+        n +=
+            p->step[s].n_out > 0 && p->step[s].out[0] >= 0 && thaw__plan_shared_input(p, s, 0) >= 0;
+    return n;
+}
+
 int thaw__plan_shared_input(const plan *p, int s, int out)
 {
     const plan_step *step = &p->step[s];

@@ -11,9 +11,12 @@
  */
 #include "train/train.h"
 
-/* What the program and its libraries take beside all that is counted: 12 to 20 MiB were measured,
- * the more with compressed data. */
-#define BASELINE ((size_t)24 << 20)
+#include "train/features.h"
+
+/* What the program, its libraries and small things take beside all that is counted, and the code
+ * and state of each kernel that the library makes: measured. */
+#define BASELINE ((size_t)28 << 20)
+#define KERNEL   ((size_t)96 << 10)
 
 int job_pieces(const job *j, int phase)
 {
@@ -40,23 +43,21 @@ static void add(size_t *sum, size_t n)
         *sum = SIZE_MAX;
 }
 
-static size_t data_bytes(const job *j)
+/* Samples, one split after the other: *opening is the most that there was while they were read. */
+static size_t data_bytes(size_t *opening, const job *j)
 {
     const dataset *const split[] = {j->train, j->valid, j->test};
     size_t sum = 0;
 
+    *opening = 0;
     for (size_t i = 0; i < THAW_COUNT(split); i++) {
-        const dataset *const d = split[i];
-        size_t bytes = 0;
+        size_t then = sum;
 
-        if (!d)
+        if (!split[i])
             continue;
-        if (d->pixels)
-            bytes = (size_t)(d->height * d->width * d->channels);
-        bytes += sizeof *d->label + sizeof *d->id;
-        if (!size_mul(&bytes, bytes, (size_t)d->n))
-            bytes = SIZE_MAX;
-        add(&sum, bytes);
+        add(&then, split[i]->opening);
+        *opening = THAW_MAX(*opening, then);
+        add(&sum, dataset_bytes(split[i]));
     }
     return sum;
 }
@@ -67,22 +68,6 @@ static size_t buffer_bytes(const params *p)
 
     for (int i = p->n_trained; i < p->n; i++)
         add(&sum, p->item[i].bytes);
-    return sum;
-}
-
-/* What is there beside the plan in force. */
-static size_t beside(const job *j, int phase, const plan *p)
-{
-    const bool restores = j->recipe->phase[phase].options.until_restore;
-    size_t sum = BASELINE;
-
-    add(&sum, data_bytes(j));
-    add(&sum, buffer_bytes(j->params)); /* to undo a step that was not finite */
-    if (j->recipe->loader.prefetch)
-        add(&sum, p->input_bytes);
-    if (restores)
-        add(&sum, p->param_bytes);
-    add(&sum, save_copy_bytes(j, phase, p));
     return sum;
 }
 
@@ -99,17 +84,65 @@ static bool evaluates(const job *j)
     return j->valid || j->test;
 }
 
-/* One batch size of a phase, with evaluations in batches of the same size or the data's, whichever
- * is smaller. */
-static thaw_status predict(size_t *bytes, bool *across, job *j, int phase, int64_t batch)
+/* Batches of training, and of the evaluation of a split that wants most. */
+static size_t loader_room(const job *j, int64_t batch, int64_t eval)
+{
+    const dataset *const split[] = {j->valid, j->test};
+    loader_options o = j->recipe->loader;
+    size_t sum, most = 0;
+
+    o.batch = batch;
+    sum = loader_bytes(j->train, &o);
+    o = evaluation_loading(j->recipe);
+    o.batch = eval;
+    for (size_t i = 0; i < THAW_COUNT(split); i++)
+        if (split[i])
+            most = THAW_MAX(most, loader_bytes(split[i], &o));
+    add(&sum, most);
+    return sum;
+}
+
+static size_t copy_bytes(const job *j, int phase, const plan *p)
+{
+    size_t sum = j->saves ? save_copy_bytes(j, phase, p) : 0;
+
+    add(&sum, buffer_bytes(j->params)); /* to undo a step that was not finite */
+    if (j->recipe->phase[phase].options.until_restore)
+        add(&sum, p->param_bytes);
+    return sum;
+}
+
+/* What the plans of a phase take. */
+static thaw_status account(budget *b, const job *j, int phase, const plan *train,
+                           const plan *evaluation)
+{
+    const plan *const both[] = {train, evaluation};
+    exec_needs needs = {0};
+
+    if (j->exec)
+        THAW_CHECK(exec_foresee(&needs, j->exec, both, evaluates(j) ? 2 : 1));
+    b->libraries = BASELINE + (size_t)needs.kernels * KERNEL;
+    b->packed = needs.packed;
+    b->weights = train->param_bytes;
+    b->gradients = train->grad_bytes;
+    b->state = train->state_bytes;
+    b->activations = train->arena_bytes;
+    if (evaluates(j))
+        b->activations = THAW_MAX(b->activations, evaluation->arena_bytes);
+    b->copies = copy_bytes(j, phase, train);
+    b->across = sees_across_samples(train);
+    return THAW_OK;
+}
+
+/* With evaluations in batches of the same size or the data's, whichever is smaller. */
+thaw_status budget_of(budget *out, job *j, int phase, int64_t batch)
 {
     const thaw_recipe *r = j->recipe;
-    const int64_t most = THAW_MIN(batch, j->train->n);
     const int64_t eval = THAW_MIN(batch, r->loader.batch);
+    budget b = {.loading = loader_room(j, batch, eval)};
     const thaw_effect *effect;
     thaw_progress progress = {0};
     plan *train = NULL, *evaluation = NULL;
-    size_t packed = 0;
     int64_t end;
     thaw_status status;
 
@@ -117,17 +150,12 @@ static thaw_status predict(size_t *bytes, bool *across, job *j, int phase, int64
         exec_by_table(j->exec, true);
     thaw_schedule_phase_span(&progress.iteration, &end, j->schedule, &progress, phase);
     THAW_TRY(thaw_schedule_effect(&effect, j->schedule, &progress));
-    THAW_TRY(plans_compile(&train, j, effect, most, &r->phase[effect->built_phase].hyper));
+    THAW_TRY(plans_compile(&train, j, effect, THAW_MIN(batch, j->train->n),
+                           &r->phase[effect->built_phase].hyper));
     THAW_TRY(plans_compile(&evaluation, j, NULL, eval, NULL));
-    if (j->exec)
-        THAW_TRY(exec_foresee_packed(&packed, j->exec, (const plan *[]){train, evaluation},
-                                     evaluates(j) ? 2 : 1));
-    *bytes = beside(j, phase, train);
-    add(bytes, packed);
-    add(bytes, plan_peak_bytes(train));
-    if (evaluates(j) && evaluation->arena_bytes > train->arena_bytes)
-        add(bytes, evaluation->arena_bytes - train->arena_bytes);
-    *across = sees_across_samples(train);
+    b.data = data_bytes(&b.opening, j);
+    THAW_TRY(account(&b, j, phase, train, evaluation));
+    *out = b;
 done:
     if (j->exec)
         exec_by_table(j->exec, false);
@@ -136,11 +164,26 @@ done:
     return status;
 }
 
+size_t budget_sum(const budget *b)
+{
+    const size_t part[] = {b->data,   b->loading,     b->weights, b->gradients, b->state,
+                           b->packed, b->activations, b->copies,  b->cache};
+    size_t sum = 0;
+
+    for (size_t i = 0; i < THAW_COUNT(part); i++)
+        add(&sum, part[i]);
+    sum = THAW_MAX(sum, b->opening);
+    add(&sum, b->libraries);
+    return sum;
+}
+
 thaw_status budget_phase(size_t *bytes, job *j, int phase, int64_t batch)
 {
-    bool across;
+    budget b;
 
-    return predict(bytes, &across, j, phase, batch);
+    THAW_CHECK(budget_of(&b, j, phase, batch));
+    *bytes = budget_sum(&b);
+    return THAW_OK;
 }
 
 /* ----------------------------------------------------------------------------------------------
@@ -230,11 +273,11 @@ static thaw_status cut(text *notes, job *j, const shortage *s)
 static size_t machine_allows(const job *j)
 {
     const uint64_t left = os_memory_available();
-    size_t sum = BASELINE;
+    size_t sum = BASELINE, opening;
 
     if (left == 0 || left > SIZE_MAX)
         return SIZE_MAX;
-    add(&sum, data_bytes(j));
+    add(&sum, data_bytes(&opening, j));
     for (int i = 0; i < j->params->n; i++)
         add(&sum, j->params->item[i].bytes);
     add(&sum, (size_t)left);
@@ -267,8 +310,11 @@ static thaw_status fit_phase(text *notes, job *j, int phase, size_t machine)
 {
     const uint64_t limit = j->recipe->memory_limit;
     shortage s = {.phase = phase, .batch = recipe_batch(j->recipe, phase)};
+    budget b;
 
-    THAW_CHECK(predict(&s.needed, &s.across, j, phase, s.batch));
+    THAW_CHECK(budget_of(&b, j, phase, s.batch));
+    s.needed = budget_sum(&b);
+    s.across = b.across;
     s.allowed = limit > 0 ? (size_t)THAW_MIN(limit, SIZE_MAX) : SIZE_MAX;
     s.who = "'train.memory_limit'";
     if (machine < s.allowed) {
@@ -280,8 +326,9 @@ static thaw_status fit_phase(text *notes, job *j, int phase, size_t machine)
         s.allowed = limit > SIZE_MAX ? SIZE_MAX : (size_t)limit;
         s.who = "'train.memory_limit'";
         THAW_CHECK(s.across ? refuse(j, &s) : cut(notes, j, &s));
-        THAW_CHECK(budget_phase(&s.needed, j, phase, job_micro_batch(j, phase)));
     }
+    THAW_CHECK(budget_of(&j->budget[phase], j, phase, job_micro_batch(j, phase)));
+    s.needed = budget_sum(&j->budget[phase]);
     if (s.needed <= machine)
         return THAW_OK;
     s.batch = job_micro_batch(j, phase);
@@ -307,10 +354,12 @@ thaw_status budget_fit(text *notes, job *j, bool machine)
     const size_t allows = machine ? machine_allows(j) : SIZE_MAX;
 
     thaw__free(j->recomputes);
+    thaw__free(j->budget);
     thaw__free(j->pieces);
     j->recomputes = thaw__new((size_t)n, sizeof *j->recomputes);
+    j->budget = thaw__new((size_t)n, sizeof *j->budget);
     j->pieces = thaw__new((size_t)n, sizeof *j->pieces);
-    if (!j->recomputes || !j->pieces)
+    if (!j->recomputes || !j->budget || !j->pieces)
         return thaw_fail(THAW_E_NOMEM, "out of memory for the budget of a run");
     for (int p = 0; p < n; p++)
         j->pieces[p] = 1;

@@ -147,7 +147,7 @@ static void fill_common(thaw_event *e, const trainer *t)
     e->phase_steps = end - begin;
     e->epoch = (double)s->epoch + (double)s->index / (double)t->job->train->n;
     e->loss_smoothed = s->loss_smoothed;
-    e->peak_bytes = thaw__process_peak();
+    e->peak_bytes = os_memory_peak();
 }
 
 /* ----------------------------------------------------------------------------------------------

@@ -563,15 +563,20 @@ const feature_outlook *features_outlook(const features *f)
     return &f->view;
 }
 
-/* What the cache will hold in memory when it is as full as it gets. */
-uint64_t features_bytes(const features *f)
+/* When the cache is as full as it gets; and a batch of rows. */
+uint64_t features_foreseen(const feature_outlook *o, int64_t batch)
 {
     uint64_t wanted = 0;
 
-    if (f->view.cut.value == NO_VALUE)
+    if (o->cut.value == NO_VALUE)
         return 0;
-    wanted = (uint64_t)f->view.n_cells * f->view.cut.bytes;
-    return THAW_MIN(wanted, f->memory) + (uint64_t)f->batch * f->view.cut.bytes;
+    wanted = (uint64_t)o->n_cells * o->cut.bytes;
+    return THAW_MIN(wanted, o->memory) + (uint64_t)batch * o->cut.bytes;
+}
+
+uint64_t features_bytes(const features *f)
+{
+    return features_foreseen(&f->view, f->batch);
 }
 
 void features_take_counts(int64_t *hits, int64_t *misses, features *f)

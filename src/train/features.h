@@ -59,6 +59,7 @@ typedef struct feature_outlook {
     uint64_t memory;    /* bytes that may be taken */
 } feature_outlook;
 thaw_status features_foresee(feature_outlook *out, job *j, const thaw_effect *effect) THAW_MUST_USE;
+uint64_t features_foreseen(const feature_outlook *o, int64_t batch); /* bytes taken in memory */
 void features_print(text *out, const job *j, const feature_outlook *o);
 
 /* The stores of a run, and the cut in force. */

@@ -425,6 +425,7 @@ thaw_status job_open(job **out, const thaw_recipe *recipe, const thaw_run_option
         return thaw_fail(THAW_E_NOMEM, "out of memory for a run");
     j->recipe = recipe;
     j->options = options;
+    j->saves = true;
     j->threads = options->threads > 0 ? options->threads : os_processors();
     if (options->executor) {
         ops = exec_find(options->executor);
@@ -440,8 +441,10 @@ thaw_status job_open(job **out, const thaw_recipe *recipe, const thaw_run_option
     THAW_TRY(job_schedule(&j->schedule, recipe, j->model->tree, j->train ? j->train->n : 1));
     if (needs & JOB_EXEC)
         THAW_TRY(exec_open(&j->exec, ops, j->params, j->threads));
-    if (j->exec)
+    if (j->exec) {
         exec_set_sums(j->exec, recipe->double_sums);
+        exec_by_library(j->exec, recipe->tune == TUNE_LIBRARY);
+    }
     THAW_TRY(tune_take(j, weights));
     THAW_TRY(tune_take(j, recipe->folder));
     *out = j;
@@ -466,6 +469,7 @@ void job_close(job *j)
         (void)pthread_mutex_destroy(&j->source->turn);
     thaw__free(j->source);
     thaw__free(j->recomputes);
+    thaw__free(j->budget);
     thaw__free(j->pieces);
     thaw__free(j->targets);
     thaw__free(j->load_note);

@@ -11,6 +11,23 @@
 #include "train/recipe.h"
 
 /*
+ * A budget is what is counted, in bytes, while a phase runs in batches of a size. Where there is a
+ * cache of features it takes what is left, and is counted by whoever knows how much that is.
+ */
+typedef struct budget {
+    size_t libraries; /* program and libraries, as measured */
+    size_t data;      /* samples in memory */
+    size_t opening;   /* the most there was while they were read, before all that follows */
+    size_t loading;   /* batches being made, of training and of an evaluation beside it */
+    size_t weights, gradients, state;
+    size_t packed;      /* weights as kernels want them */
+    size_t activations; /* and scratch, of training or of evaluating */
+    size_t copies;      /* to undo a step, to go back to the best, to be saved */
+    size_t cache;
+    bool across; /* something looks across samples, so a batch cannot be cut */
+} budget;
+
+/*
  * A run put together: network with weights, data, schedule, executor. Shared by training, resuming,
  * evaluating and planning.
  */
@@ -26,6 +43,8 @@ typedef struct job {
     int threads;
     bool *recomputes;   /* [n_phases] all that is cheap, to save memory; NULL: none */
     int *pieces;        /* [n_phases] micro-batches in which a batch is run; NULL: one each */
+    budget *budget;     /* [n_phases] what each takes; NULL until budget_fit */
+    bool saves;         /* checkpoints are made, so that room for copies is needed */
     int64_t eval_batch; /* samples of a batch in evaluations; 0: the data's */
     void *targets;      /* of a batch for a squared error: one-hot rows; made when first needed */
     struct culprit *watch; /* looks for values that are not finite while set; NULL: nobody does */
@@ -184,6 +203,8 @@ void tune_print(text *out, const job *j);
  * look at what it has, too. Errors: THAW_E_NOMEM with the largest batch that fits.
  */
 thaw_status budget_fit(text *notes, job *j, bool machine) THAW_MUST_USE;
+thaw_status budget_of(budget *out, job *j, int phase, int64_t batch) THAW_MUST_USE;
+size_t budget_sum(const budget *b); /* SIZE_MAX: more than can be counted */
 thaw_status budget_phase(size_t *bytes, job *j, int phase, int64_t batch) THAW_MUST_USE;
 int job_pieces(const job *j, int phase);
 plan_recompute job_recompute(const job *j, int phase);

@@ -22,8 +22,10 @@ bool phase_best_restore(trainer *t)
 {
     const bool older = t->phase_weights && t->state.phase_best_iteration < t->state.iteration;
 
-    if (older)
+    if (older) {
+        save_wait(t); /* it reads what is frozen by now */
         params_snapshot_restore(t->phase_weights, t->job->params);
+    }
     params_snapshot_destroy(t->phase_weights);
     t->phase_weights = NULL;
     return older;

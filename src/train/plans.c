@@ -94,6 +94,7 @@ thaw_status plans_compile_part(plan **out, job *j, const thaw_effect *effect, in
     request.training = effect != NULL;
     request.fold = r->fold;
     request.fuse = r->fuse;
+    request.inplace = r->inplace;
     request.bf16 = plans_bf16(r);
     request.recompute = effect ? job_recompute(j, effect->phase) : PLAN_RECOMPUTE_NEVER;
     request.part = part;

@@ -162,25 +162,83 @@ static void print_settings_json(text *out, const job *j, const phase_view *v)
 /* ----------------------------------------------------------------------------------------------
  * a phase */
 
-static size_t peak_bytes(const job *j, const phase_view *v)
+static budget budget_in(const job *j, const phase_view *v)
 {
-    const size_t peak = plan_peak_bytes(v->plan), copy = save_copy_bytes(j, v->number, v->plan);
+    budget b = j->budget[v->number];
 
-    return copy > SIZE_MAX - peak ? SIZE_MAX : peak + copy;
+    b.cache = features_foreseen(&v->features, v->plan->batch);
+    return b;
+}
+
+#define BUDGET_PARTS 9
+typedef struct budget_part {
+    const char *name, *member; /* for people, in JSON */
+    size_t bytes;
+} budget_part;
+
+static void list_parts(budget_part out[BUDGET_PARTS], const budget *b)
+{
+    const budget_part part[BUDGET_PARTS] = {
+        {"activations and scratch", "activations", b->activations},
+        {"weights", "weights", b->weights},
+        {"weights as kernels want them", "packed", b->packed},
+        {"gradients", "gradients", b->gradients},
+        {"optimizer", "optimizer", b->state},
+        {"copies", "copies", b->copies},
+        {"data", "data", b->data + b->loading},
+        {"cache", "cache", b->cache},
+        {"program and libraries", "program", b->libraries}};
+
+    memcpy(out, part, sizeof part);
 }
 
 static void print_memory(text *out, const job *j, const phase_view *v)
 {
-    const plan *p = v->plan;
-    char peak[32], arena[32], weights[32], grads[32], state[32], copy[32];
+    const budget b = budget_in(j, v);
+    budget_part part[BUDGET_PARTS];
+    char size[32];
 
-    text_addf(
-        out,
-        "    memory: %s at its peak: activations and scratch %s, weights %s, gradients %s, "
-        "optimizer %s, copies to be saved %s\n",
-        format_bytes(peak, peak_bytes(j, v)), format_bytes(arena, p->arena_bytes + p->input_bytes),
-        format_bytes(weights, p->param_bytes), format_bytes(grads, p->grad_bytes),
-        format_bytes(state, p->state_bytes), format_bytes(copy, save_copy_bytes(j, v->number, p)));
+    list_parts(part, &b);
+    text_addf(out, "    memory: %s at its peak", format_bytes(size, budget_sum(&b)));
+    for (int i = 0; i < BUDGET_PARTS; i++)
+        if (part[i].bytes > 0)
+            text_addf(out, "%s %s %s", i == 0 ? ":" : ",", part[i].name,
+                      format_bytes(size, part[i].bytes));
+    text_add(out, "\n");
+}
+
+static void print_memory_json(text *out, const job *j, const phase_view *v)
+{
+    const budget b = budget_in(j, v);
+    budget_part part[BUDGET_PARTS];
+
+    list_parts(part, &b);
+    text_addf(out, ", \"peak_bytes\": %zu, \"memory\": {", budget_sum(&b));
+    for (int i = 0; i < BUDGET_PARTS; i++)
+        text_addf(out, "%s\"%s\": %zu", i == 0 ? "" : ", ", part[i].member, part[i].bytes);
+    text_add(out, "}");
+}
+
+/* Keys of [plan] and [cache] that switch something off, and do. */
+static void print_off(text *out, const thaw_recipe *r, bool json)
+{
+    const struct {
+        const char *key;
+        bool off;
+    } row[] = {{"plan.fold", !r->fold},
+               {"plan.fuse", !r->fuse},
+               {"plan.inplace", !r->inplace},
+               {"plan.recompute", r->recompute == PLAN_RECOMPUTE_NEVER},
+               {"plan.tune", r->tune == TUNE_LIBRARY},
+               {"cache.features", r->cache_off}};
+    const char *before = json ? "" : "switched off: ";
+    int n = 0;
+
+    text_add(out, json ? ", \"off\": [" : "");
+    for (size_t i = 0; i < THAW_COUNT(row); i++)
+        if (row[i].off)
+            text_addf(out, json ? "%s\"%s\"" : "%s'%s'", n++ > 0 ? ", " : before, row[i].key);
+    text_add(out, json ? "]" : n > 0 ? "\n" : "");
 }
 
 /* What is done in the step before it, of each kind. */
@@ -209,6 +267,18 @@ static void print_posts(text *out, const plan *p)
     if (plan_count_again(p) > 0)
         text_addf(out, "    backward: %d %s made again instead of kept\n", plan_count_again(p),
                   plan_count_again(p) == 1 ? "result" : "results");
+    if (plan_count_shared(p) > 0)
+        text_addf(out, "    in place: %d of %d results lie where what they are made of did\n",
+                  plan_count_shared(p), p->n_once + p->n_step);
+}
+
+static void print_posts_json(text *out, const plan *p)
+{
+    text_addf(out, ", \"folded\": %d, \"fused\": %d, \"again\": %d, \"shared\": %d",
+              plan_count_posts(p, OP_BATCH_NORM_INFER),
+              plan_count_posts(p, OP_ADD) + plan_count_posts(p, OP_RELU) +
+                  plan_count_posts(p, OP_RELU6),
+              plan_count_again(p), plan_count_shared(p));
 }
 
 static void print_bf16(text *out, const job *j, const plan *p)
@@ -287,9 +357,11 @@ static void print_phase_json(text *out, const job *j, const phase_view *v, bool 
     }
     text_add(out, "], ");
     print_settings_json(out, j, v);
-    text_addf(out, ", \"forward\": %d, \"backward\": %d, \"peak_bytes\": %zu", v->plan->n_forward,
-              v->plan->n_step - v->plan->n_forward, peak_bytes(j, v));
+    text_addf(out, ", \"forward\": %d, \"backward\": %d", v->plan->n_forward,
+              v->plan->n_step - v->plan->n_forward);
+    print_memory_json(out, j, v);
     text_addf(out, ", \"bf16\": %d", plan_count_bf16(v->plan));
+    print_posts_json(out, v->plan);
     print_cache_json(out, &v->features);
     if (steps) {
         text_add(out, ", \"plan\": ");
@@ -318,15 +390,15 @@ static void print_tune(text *out, const job *j, bool json)
     int n, others;
 
     tune_count(&n, &others, j);
-    if (json && j->recipe->measures)
-        text_addf(out, "\n], \"tune\": {\"measured\": %s, \"choices\": %d, \"others\": %d}}\n",
+    if (json && j->recipe->tune == TUNE_MEASURE)
+        text_addf(out, ", \"tune\": {\"measured\": %s, \"choices\": %d, \"others\": %d}",
                   j->tuned ? "true" : "false", n, others);
-    else if (json)
-        text_add(out, "\n]}\n");
-    else if (j->tuned)
+    if (json)
+        return;
+    if (j->tuned)
         text_addf(out, "kernels: %d choices as measured, %d of them unlike the table's\n", n,
                   others);
-    else if (j->recipe->measures)
+    else if (j->recipe->tune == TUNE_MEASURE)
         text_add(out, "kernels: by the table here; a run measures them before its first step\n");
 }
 
@@ -337,8 +409,7 @@ thaw_status plan_view(text *out, job *j, bool steps, bool json)
     text notes = TEXT_INIT;
     thaw_status status = THAW_OK;
 
-    if (j->recipe->memory_limit > 0)
-        THAW_TRY(budget_fit(&notes, j, false));
+    THAW_TRY(budget_fit(&notes, j, false));
 
     if (json)
         text_add(out, "{\"phases\": [");
@@ -358,7 +429,10 @@ thaw_status plan_view(text *out, job *j, bool steps, bool json)
         plan_destroy(before);
         before = v.plan;
     }
+    text_add(out, json ? "\n]" : "");
+    print_off(out, j->recipe, json);
     print_tune(out, j, json);
+    text_add(out, json ? "}\n" : "");
     if (!json)
         text_addf(out, "%s%s", j->tune_note.data ? j->tune_note.data : "",
                   notes.data ? notes.data : "");

@@ -84,6 +84,9 @@ void preprocess_print(text *out, const picture_recipe *r, const loader_options *
 /* What the file says goes over r and o: with picture_load, one picture as that network wants it. */
 void preprocess_apply(picture_recipe *r, loader_options *o, const preprocess *p);
 
+/* Which kernels dense layers get where several do: plan.tune. */
+typedef enum recipe_tune { TUNE_TABLE, TUNE_MEASURE, TUNE_LIBRARY } recipe_tune;
+
 typedef enum recipe_precision {
     PRECISION_AUTO,
     PRECISION_F32,
@@ -128,8 +131,8 @@ struct thaw_recipe {
     bool double_sums;      /* train.sums */
     uint64_t memory_limit; /* bytes; 0: what the machine has */
     bool frozen_norm_eval;
-    bool fold, fuse; /* plan.fold, plan.fuse */
-    bool measures;   /* plan.tune */
+    bool fold, fuse, inplace; /* of [plan] */
+    recipe_tune tune;
     plan_recompute recompute;
     int64_t eval_every; /* epochs; 0: only at the ends of phases */
     bool eval_at_start;

@@ -34,7 +34,7 @@ CHOICES(broken_files, "refuse", "skip")
 CHOICES(units, "step", "epoch")
 CHOICES(losses, "cross_entropy", "mse")
 CHOICES(caches, "auto", "off")
-CHOICES(tunes, "table", "measure")
+CHOICES(tunes, "table", "measure", "library")
 CHOICES(precisions, "auto", "f32", "bf16", "f64")
 CHOICES(recomputes, "auto", "never", "always")
 CHOICES(frozen_norms, "train", "eval")
@@ -631,10 +631,14 @@ static const recipe_key table[] = {
      .help = "frozen norms become part of the weights of the convolution before them"},
     {"plan", "fuse", KEY_BOOLEAN, .standard = "true", RECIPE(fuse),
      .help = "sums and activations are done in the step before them"},
-    {"plan", "tune", KEY_CHOICE, .choice = tunes, .standard = "'table'", RECIPE(measures),
+    {"plan", "inplace", KEY_BOOLEAN, .standard = "true", RECIPE(inplace),
+     .help = "results are written over what nobody reads any more; results are the same to the "
+             "bit"},
+    {"plan", "tune", KEY_CHOICE, .choice = tunes, .standard = "'table'", RECIPE(tune),
      .help = "which kernels dense layers get where several do: those of a table of shapes, or the "
              "fastest as measured before the first step; then the run and its checkpoints keep the "
-             "choices in tune.json, and one beside a recipe is used instead of measuring"},
+             "choices in tune.json, and one beside a recipe is used instead of measuring; library: "
+             "none of our own where the kernel library has one"},
     {"plan", "recompute", KEY_CHOICE, .choice = recomputes, .standard = "'auto'", RECIPE(recompute),
      .help = "norms, activations and sums are made again backward instead of being kept; results "
              "are the same to the bit. auto: where it saves 5% of the memory for 5% of the work or "

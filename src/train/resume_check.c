@@ -100,6 +100,7 @@ static const struct {
     {"train", "eval_every", LATER},
     {"train", "eval_at_start", FREE},
     {"plan", "recompute", FREE},
+    {"plan", "inplace", FREE},
     {"plan", NULL, BITS},
     {"cache", "views", REFUSED},
     {"cache", NULL, FREE},

@@ -1,8 +1,9 @@
 /*
  * save.c - checkpoints and best weights, written beside training.
  *
- * At a save everything that the files will hold is copied, which takes as long as copying memory
- * does; a thread then writes and commits the copy while training goes on. One save is under way at
+ * At a save everything that the files will hold and that may change is copied, which takes as long
+ * as copying memory does; a thread then writes and commits it while training goes on. Frozen
+ * weights are written from where they are. One save is under way at
  * a time: the next one waits for it, and so does a change of the phase state, so that what has been
  * left behind is on disk before anything is frozen or thawed. What became of a save is told at the
  * next step boundary. A failed one leaves the older checkpoints as they were, and training goes on.
@@ -71,11 +72,24 @@ static void room_done(room *r)
     *r = (room){0};
 }
 
-static thaw_status room_size(size_t *out, const st_source *tensor, int n)
+/* Tensors that nobody changes before the next change of effect, which waits for the writer. */
+typedef struct steady {
+    const bool *trainable; /* [n]; NULL: nothing trains yet */
+    int n;                 /* of those beyond, buffers, each may change */
+} steady;
+
+static bool stays(const steady *s, int i)
+{
+    return s && (!s->trainable || (i < s->n && !s->trainable[i]));
+}
+
+static thaw_status room_size(size_t *out, const st_source *tensor, int n, const steady *s)
 {
     size_t total = 0, bytes = 0;
 
     for (int i = 0; i < n; i++) {
+        if (stays(s, i))
+            continue;
         THAW_CHECK(shape_bytes(&bytes, &tensor[i].shape, tensor[i].dtype));
         if (!size_add(&total, total, bytes) || !size_add(&total, total, ALIGNMENT - 1))
             return thaw_fail(THAW_E_LIMIT, "the tensors of a checkpoint are too large together");
@@ -85,15 +99,16 @@ static thaw_status room_size(size_t *out, const st_source *tensor, int n)
     return THAW_OK;
 }
 
-/* Takes a list of tensors, copies what they point to, and lets the list stand for the copies. */
-static thaw_status room_hold(room *r, st_source *tensor, int n)
+/* Takes a list of tensors, copies what they point to, and lets the list stand for the copies; but
+ * for what is steady. */
+static thaw_status room_hold(room *r, st_source *tensor, int n, const steady *s)
 {
     size_t size = 0, at = 0, bytes = 0;
 
     thaw__free(r->tensor);
     r->tensor = tensor;
     r->n = n;
-    THAW_CHECK(room_size(&size, tensor, n));
+    THAW_CHECK(room_size(&size, tensor, n, s));
     if (size != r->size) {
         thaw__free(r->data);
         r->size = 0;
@@ -103,11 +118,36 @@ static thaw_status room_hold(room *r, st_source *tensor, int n)
         r->size = size;
     }
     for (int i = 0; i < n; i++) {
+        if (stays(s, i))
+            continue;
         THAW_CHECK(shape_bytes(&bytes, &tensor[i].shape, tensor[i].dtype));
         memcpy(r->data + at, tensor[i].data, bytes);
         tensor[i].data = r->data + at;
         at = (at + bytes + ALIGNMENT - 1) & ~(ALIGNMENT - 1);
     }
+    return THAW_OK;
+}
+
+/* From now on nothing stands for what may change. */
+static thaw_status room_own(room *r)
+{
+    size_t size = 0, at = 0, bytes = 0;
+    char *data;
+
+    THAW_CHECK(room_size(&size, r->tensor, r->n, NULL));
+    data = size == r->size ? r->data : thaw__alloc(size);
+    if (!data)
+        return thaw_fail(THAW_E_NOMEM, "out of memory for a copy of %zu bytes to save", size);
+    for (int i = 0; i < r->n && data != r->data; i++) {
+        THAW_CHECK(shape_bytes(&bytes, &r->tensor[i].shape, r->tensor[i].dtype));
+        memcpy(data + at, r->tensor[i].data, bytes);
+        r->tensor[i].data = data + at;
+        at = (at + bytes + ALIGNMENT - 1) & ~(ALIGNMENT - 1);
+    }
+    if (data != r->data)
+        thaw__free(r->data);
+    r->data = data;
+    r->size = size;
     return THAW_OK;
 }
 
@@ -121,6 +161,7 @@ static void hold_rows(saver *s, const trainer *t)
 
 static thaw_status hold_weights(saver *s, const trainer *t, const params_snapshot *from)
 {
+    const steady present = {t->effect ? t->effect->trainable : NULL, t->job->params->n_trained};
     st_source *list = NULL;
 
     s->best_held = false;
@@ -128,7 +169,7 @@ static thaw_status hold_weights(saver *s, const trainer *t, const params_snapsho
     text_done(&s->config);
     model_config_print(&s->config, &t->job->model->config);
     hold_rows(s, t);
-    return room_hold(&s->weights, list, t->job->params->n);
+    return room_hold(&s->weights, list, t->job->params->n, from ? NULL : &present);
 }
 
 static thaw_status hold_moments(saver *s, const trainer *t)
@@ -140,7 +181,7 @@ static thaw_status hold_moments(saver *s, const trainer *t)
     s->names = NULL;
     THAW_CHECK(region_create(&s->names));
     THAW_CHECK(moments_sources(&list, &n, s->names, t, false));
-    return room_hold(&s->moments, list, n);
+    return room_hold(&s->moments, list, n, NULL);
 }
 
 static thaw_status hold_phase_best(saver *s, const trainer *t)
@@ -153,7 +194,7 @@ static thaw_status hold_phase_best(saver *s, const trainer *t)
         return THAW_OK;
     }
     THAW_CHECK(weights_sources(&list, t->job->params, t->phase_weights));
-    return room_hold(&s->phase_best, list, t->job->params->n);
+    return room_hold(&s->phase_best, list, t->job->params->n, NULL);
 }
 
 /* Checkpoints that stay however old they are: those between phases, and the one of the best
@@ -391,11 +432,16 @@ void save_begin(trainer *t)
     begin(t, true);
 }
 
+/* Weights may change now. Best ones that are still to be written have to be the saver's own. */
 void save_wait(trainer *t)
 {
+    saver *s = t->saver;
+
     begin(t, false);
-    if (t->saver && t->saver->running)
+    if (s && s->running)
         end(t);
+    if (s && s->best_held && (!s->best_lost || room_own(&s->weights) != THAW_OK))
+        s->best_held = false;
 }
 
 void save_poll(trainer *t)
@@ -431,6 +477,7 @@ void save_best_of(trainer *t, const params_snapshot *from)
 
     if (!s)
         return;
+    s->best_held = false; /* older ones */
     save_wait(t);
     s->best_iteration = isnan(t->state.best) ? t->state.iteration : t->state.best_iteration;
     print_metadata(s, t);
@@ -506,8 +553,11 @@ thaw_status save_last(trainer *t)
 size_t save_copy_bytes(const job *j, int phase, const plan *p)
 {
     const bool restores = phase >= 0 && j->recipe->phase[phase].options.until_restore;
-    size_t bytes = p->param_bytes;
+    size_t bytes = p->grad_bytes; /* what trains; the rest is written from where it is */
 
+    for (int i = j->params->n_trained; i < j->params->n; i++)
+        if (!size_add(&bytes, bytes, j->params->item[i].bytes))
+            return SIZE_MAX;
     if (restores && !size_add(&bytes, bytes, p->param_bytes))
         return SIZE_MAX;
     return size_add(&bytes, bytes, p->state_bytes) ? bytes : SIZE_MAX;

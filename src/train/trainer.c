@@ -131,35 +131,26 @@ static void describe_change(text *out, const trainer *t, const optim_report *r,
 
 /*
  * Make ready what the present phase runs: the plan that trains; with features, one of what lies
- * behind the cut, and one of what lies before. *planned: memory of all that, of the cache and of
- * the copies that saving makes.
+ * behind the cut, and one of what lies before.
  */
-static thaw_status wake_plans(uint64_t *planned, trainer *t)
+static thaw_status wake_plans(trainer *t)
 {
     const int64_t n = THAW_MIN(t->batch, t->job->train->n);
     const bool served = features_serve(t->features, t->job->train);
     const value_id cut = served ? features_cut(t->features) : NO_VALUE;
     const plan_entry *e;
-    size_t before = 0;
 
-    if (served && !features_complete(t->features, t->job->train)) {
+    if (served && !features_complete(t->features, t->job->train))
         THAW_CHECK(plans_get_part(&e, &t->plans, t->job, NULL, n, NULL, PLAN_PREFIX, cut));
-        before = e->plan->arena_bytes + e->plan->input_bytes;
-    }
     THAW_CHECK(plans_get_part(&e, &t->plans, t->job, t->effect, n, &t->hyper,
                               served ? PLAN_SUFFIX : PLAN_WHOLE, cut));
-    *planned = plan_peak_bytes(e->plan) + features_bytes(t->features);
-    if (t->options->run)
-        *planned += save_copy_bytes(t->job, t->effect->phase, e->plan);
-    if (before > e->plan->arena_bytes + e->plan->input_bytes)
-        *planned += before - e->plan->arena_bytes - e->plan->input_bytes;
     return THAW_OK;
 }
 
-static thaw_status announce_phase(trainer *t, const optim_report *report, double seconds,
-                                  uint64_t planned)
+static thaw_status announce_phase(trainer *t, const optim_report *report, double seconds)
 {
-    thaw_event event = {.kind = THAW_EVENT_PHASE, .planned_bytes = planned};
+    budget b = t->job->budget[t->effect->phase];
+    thaw_event event = {.kind = THAW_EVENT_PHASE};
     text words = TEXT_INIT;
 
     count_trainable(&event, t, rate_now(t), thaw__effect_ramp(t->effect, t->state.iteration));
@@ -167,6 +158,8 @@ static thaw_status announce_phase(trainer *t, const optim_report *report, double
     if (event.trainable == 0)
         text_add(&words, "\nevery parameter is frozen: nothing will be learned");
     event.text = words.data;
+    b.cache = features_bytes(t->features);
+    event.planned_bytes = budget_sum(&b);
     trainer_tell(t, &event);
     text_done(&words);
     return THAW_OK;
@@ -240,7 +233,6 @@ static thaw_status change_effect(trainer *t, const thaw_effect *effect, bool res
     const optim_rule *rule = t->job->recipe->rule;
     const int n_state = rule->n_state(&t->hyper);
     optim_report report;
-    uint64_t planned;
 
     save_wait(t);
     t->effect = effect;
@@ -256,7 +248,7 @@ static thaw_status change_effect(trainer *t, const thaw_effect *effect, bool res
     THAW_CHECK(parked_put_away(t));
     plans_drop_training(&t->plans, rule->n_state(&t->hyper) == n_state ? effect->plan_digest : 0);
     THAW_CHECK(trainer_aim(t, effect));
-    THAW_CHECK(wake_plans(&planned, t));
+    THAW_CHECK(wake_plans(t));
     if (!new_phase)
         return THAW_OK;
     t->phase = effect->phase;
@@ -265,7 +257,7 @@ static thaw_status change_effect(trainer *t, const thaw_effect *effect, bool res
         align_epoch(t);
         THAW_CHECK(loader_seek(t->loader, t->state.epoch, t->state.index));
     }
-    return announce_phase(t, &report, os()->monotonic() - begun, planned);
+    return announce_phase(t, &report, os()->monotonic() - begun);
 }
 
 /* ----------------------------------------------------------------------------------------------
@@ -754,6 +746,7 @@ thaw_status trainer_create(trainer **out, job *j)
     t->saved_iteration = t->evaluated_iteration = -1;
     t->saved_at = os()->monotonic();
     t->hyper = j->recipe->hyper;
+    j->saves = j->options->run != NULL;
     THAW_TRY(budget_fit(&t->note, j, true));
     loading = j->recipe->loader;
     loading.batch = t->batch = job_micro_batch(j, 0);

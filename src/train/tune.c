@@ -168,7 +168,7 @@ thaw_status tune_take(job *j, const char *folder)
     char *path;
     thaw_status status = THAW_OK;
 
-    if (!folder || !j->exec || !j->recipe->measures || j->tuned)
+    if (!folder || !j->exec || j->recipe->tune != TUNE_MEASURE || j->tuned)
         return THAW_OK;
     path = os_path(folder, TUNE_NAME);
     if (!path)
@@ -213,7 +213,7 @@ thaw_status tune_measure(job *j, const char *run)
     const double begun = os()->monotonic();
     int n, others;
 
-    if (!j->recipe->measures || j->tuned)
+    if (j->recipe->tune != TUNE_MEASURE || j->tuned)
         return THAW_OK;
     for (int p = 0; p < thaw_schedule_n_phases(j->schedule); p++)
         THAW_CHECK(measure_phase(j, p));

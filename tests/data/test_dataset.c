@@ -230,13 +230,32 @@ static void test_fashion_mnist(void **state)
                 THAW_E_DATA, "10000 images but");
 }
 
+/* A few of many samples: the whole file was there before. */
+static void test_opening_is_known(void **state)
+{
+    const pair *p = *state;
+    const dataset_subset few = {.first = 2};
+    dataset *all = open_pair(p, NULL), *some;
+
+    thaw__mem_peak_reset();
+    const size_t before = thaw__mem_peak();
+    some = open_pair(p, &few);
+    CHECK_MSG(thaw__mem_peak() - before <= some->opening + (256 << 10),
+              "%zu bytes were taken, not %zu", thaw__mem_peak() - before, some->opening);
+    CHECK(dataset_bytes(some) < dataset_bytes(all));
+    CHECK(some->opening > (size_t)(all->n * all->height * all->width * all->channels));
+    CHECK(all->opening >= dataset_bytes(all));
+    dataset_destroy(some);
+    dataset_destroy(all);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_whole),         cmocka_unit_test(test_subset),
         cmocka_unit_test(test_digest),        cmocka_unit_test(test_refused),
         cmocka_unit_test(test_callback),      cmocka_unit_test(test_no_memory),
-        cmocka_unit_test(test_fashion_mnist),
+        cmocka_unit_test(test_fashion_mnist), cmocka_unit_test(test_opening_is_known),
     };
 
     return cmocka_run_group_tests_name("data/dataset", tests, pair_create, pair_destroy);

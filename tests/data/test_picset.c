@@ -320,6 +320,60 @@ static void test_no_memory(void **state)
     check_folder_remove(folder);
 }
 
+/* What is said to be taken by making batches is; what is read is no larger than its header says. */
+static void test_memory_is_foreseen(void **state)
+{
+    static const char *const name[] = {"rgb.png",  "colour.jpg",      "grey.jpg",      "alpha.png",
+                                       "cmyk.jpg", "progressive.jpg", "turned6.jpg",   "grey.png",
+                                       "deep.png", "palette.png",     "interlaced.png"};
+    char *folder = check_folder();
+    dataset *d;
+
+    (void)state;
+    for (size_t i = 0; i < THAW_COUNT(name); i++) {
+        char path[512];
+        file_bytes f = load_file(name[i]);
+        picture p = {0};
+        int64_t size;
+        int fd;
+
+        (void)snprintf(path, sizeof path, PICTURES "%s", name[i]);
+        CHECK_OK(os_open_file(&fd, &size, path));
+        /* the same whatever part of the file is at hand */
+        const size_t extent = picture_extent(fd, path, f.size, f.data, f.size, 3);
+        CHECK_INT(picture_extent(fd, path, f.size, f.data, 8, 3), extent);
+        os_close(fd);
+        thaw__mem_peak_reset();
+        const size_t before = thaw__mem_peak();
+        read_file(&p, name[i]);
+        const size_t taken = thaw__mem_peak() - before;
+
+        CHECK_MSG(extent >= f.size + (size_t)(p.width * p.height * p.channels),
+                  "%s: %zu bytes are too few", name[i], extent);
+        CHECK_MSG(taken <= extent + (100 << 10), "%s takes %zu bytes, not %zu", name[i], taken,
+                  extent);
+        picture_done(&p);
+        thaw__free(f.data);
+    }
+    put_ten(folder);
+    const picture_source s = source_of(folder);
+    open_one(&d, &s);
+    CHECK(dataset_bytes(d) > 10 * sizeof(picture_entry));
+    for (int workers = 1; workers < 4; workers++) {
+        const loader_options o = options_of(workers);
+
+        thaw__mem_peak_reset();
+        const size_t before = thaw__mem_peak(), foreseen = loader_bytes(d, &o);
+
+        (void)digest_of(d, &o, 0, 0);
+        CHECK_MSG(thaw__mem_peak() - before <= foreseen + (64 << 10),
+                  "%d workers take %zu bytes, not %zu", workers, thaw__mem_peak() - before,
+                  foreseen);
+    }
+    dataset_destroy(d);
+    check_folder_remove(folder);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -327,7 +381,7 @@ int main(void)
         cmocka_unit_test(test_splits),      cmocka_unit_test(test_refused),
         cmocka_unit_test(test_replaced),    cmocka_unit_test(test_nothing_left),
         cmocka_unit_test(test_numbers),     cmocka_unit_test(test_digest),
-        cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_no_memory),   cmocka_unit_test(test_memory_is_foreseen),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

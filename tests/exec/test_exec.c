@@ -545,6 +545,60 @@ static void test_network_accumulates(void **state)
     network_close(&twice);
 }
 
+/* ----------------------------------------------------------------------------------------------
+ * what is foreseen */
+
+/* Of two plans, one awake or both: the very bytes; a kernel counts once however many use it. */
+static void test_foreseen_packings(void **state)
+{
+    int kernels = 0;
+
+    (void)state;
+    for (uint64_t seed = 1; seed < 30; seed++) {
+        op_case c[2];
+        op_plan p[2];
+
+        for (int k = 0; k < 2; k++) {
+            exec_needs one, twice;
+
+            op_run how = OP_RUN_INIT;
+
+            how.ops = &exec_dnn;
+            how.real = DTYPE_F32;
+            op_case_make(&c[k], k == 0 ? OP_CONV2D : OP_LINEAR, seed, OP_CASE_LARGE);
+            op_plan_make(&p[k], &c[k], &how);
+            const plan *const same[] = {p[k].session->plan, p[k].session->plan};
+
+            CHECK_OK(exec_foresee(&one, p[k].session->exec, same, 1));
+            CHECK_OK(exec_foresee(&twice, p[k].session->exec, same, 2));
+            CHECK_INT(one.packed, exec_packed_bytes(p[k].session->exec));
+            CHECK_INT(twice.packed, one.packed);
+            CHECK_INT(twice.kernels, one.kernels);
+            kernels += one.kernels;
+        }
+        for (int k = 0; k < 2; k++) {
+            op_plan_done(&p[k]);
+            op_case_done(&c[k]);
+        }
+    }
+    CHECK(kernels > 0);
+}
+
+static void test_ref_packs_nothing(void **state)
+{
+    op_case c;
+    op_plan p;
+    exec_needs needs = {7, 7};
+
+    (void)state;
+    make(&p, &c, OP_CONV2D, 1, OP_CASE_LARGE, &exec_ref);
+    CHECK_OK(exec_foresee(&needs, p.session->exec, &p.session->plan, 1));
+    CHECK_INT(needs.packed, 0);
+    CHECK_INT(needs.kernels, 0);
+    op_plan_done(&p);
+    op_case_done(&c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -560,6 +614,8 @@ int main(void)
         cmocka_unit_test(test_network_gradients),
         cmocka_unit_test(test_network_frozen),
         cmocka_unit_test(test_network_accumulates),
+        cmocka_unit_test(test_foreseen_packings),
+        cmocka_unit_test(test_ref_packs_nothing),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -383,10 +383,10 @@ static void test_count(void **state)
     (void)state;
     print_message(
         "%d files are refused, %d have no damage that matters; the process took %llu MiB\n",
-        here.refused, here.taken, (unsigned long long)(thaw__process_peak() >> 20));
+        here.refused, here.taken, (unsigned long long)(os_memory_peak() >> 20));
     CHECK(here.refused >= REFUSED_LEAST);
 #ifndef __SANITIZE_ADDRESS__
-    CHECK(thaw__process_peak() - here.at_first < PEAK_MOST);
+    CHECK(os_memory_peak() - here.at_first < PEAK_MOST);
 #endif
 }
 
@@ -394,7 +394,7 @@ static int set_up(void **state)
 {
     (void)state;
     here.folder = check_folder();
-    here.at_first = thaw__process_peak();
+    here.at_first = os_memory_peak();
     return 0;
 }
 

@@ -14,7 +14,7 @@
 
 static const thaw_run_options one_thread = {.threads = 1};
 
-/* A job with this limit; 0: none. */
+/* A job with this limit; 0: none. It saves nothing. */
 static void open_limited(small_run *r, const char *head, const char *phases, size_t limit,
                          small_samples *samples)
 {
@@ -30,6 +30,7 @@ static void open_limited(small_run *r, const char *head, const char *phases, siz
     text_add(&t, phases);
     r->recipe = small_recipe(t.data, ".");
     CHECK_OK(job_open(&r->job, r->recipe, &r->options, NULL, JOB_DATA | JOB_EXEC));
+    r->job->saves = false;
     text_done(&t);
 }
 
@@ -137,6 +138,109 @@ static void test_norms_are_not_cut(void **state)
     }
 }
 
+/* ----------------------------------------------------------------------------------------------
+ * making again */
+
+#define CHEAP                                                                                      \
+    "[model]\narch = 'resnet18'\nwidths = [4, 4, 8, 8]\nblocks = [1, 1, 1, 1]\nstem = "        \
+    "'small'\n"                                                                                    \
+    "[data]\nformat = 'callback'\nbatch = 18\n" OPTIMIZER "[plan]\nrecompute = '"
+#define TRAIN "'\n[train]\n"
+
+static size_t need_at(const char *recompute, int64_t batch)
+{
+    text t = TEXT_INIT;
+    size_t bytes;
+
+    text_addf(&t, "%s%s%s", CHEAP, recompute, TRAIN);
+    bytes = need_of(t.data, "[[phase]]\nsteps = 3\n", 0, batch);
+    text_done(&t);
+    return bytes;
+}
+
+/* With less memory than what is kept takes, it is made again: no bit of a run is another. */
+static void test_limit_makes_again(void **state)
+{
+    static const char phases[] = "[[phase]]\nsteps = 3\n";
+    const size_t kept = need_at("auto", 18), again = need_at("always", 18);
+    small_samples samples = {.all_bad = false};
+    small_run free_of_it, limited;
+
+    (void)state;
+    CHECK_MSG(again < kept, "%zu bytes are not less than %zu", again, kept);
+    open_limited(&free_of_it, CHEAP "auto" TRAIN, phases, 0, &samples);
+    open_limited(&limited, CHEAP "auto" TRAIN, phases, again, &samples);
+    CHECK_OK(trainer_create(&free_of_it.trainer, free_of_it.job));
+    CHECK_OK(trainer_create(&limited.trainer, limited.job));
+    CHECK_INT(job_recompute(free_of_it.job, 0), PLAN_RECOMPUTE_AUTO);
+    CHECK_INT(job_recompute(limited.job, 0), PLAN_RECOMPUTE_ALWAYS);
+    CHECK_INT(job_pieces(limited.job, 0), 1);
+    CHECK(budget_sum(&limited.job->budget[0]) <= again);
+    CHECK_OK(trainer_run(free_of_it.trainer));
+    CHECK_OK(trainer_run(limited.trainer));
+    CHECK_CONTAINS(limited.record.words, "cheap results are made again backward");
+    for (int i = 0; i < limited.record.n_steps; i++)
+        CHECK(limited.record.step[i].loss == free_of_it.record.step[i].loss);
+    small_same_tensors(&limited, &free_of_it);
+    small_close(&limited);
+    small_close(&free_of_it);
+}
+
+/* What the refusal names as the largest that fits does fit, and one more does not. */
+static void test_named_batch_fits(void **state)
+{
+    static const char phases[] = "[[phase]]\nsteps = 2\n";
+    small_samples samples = {.all_bad = false};
+    const size_t limit = need_at("always", 7) + 100;
+
+    (void)state;
+    for (int more = 0; more < 2; more++) {
+        char recipe[1024];
+        text notes = TEXT_INIT;
+        const char *named;
+        small_run r;
+        int fits;
+
+        open_limited(&r, CHEAP "auto" TRAIN, phases, limit, &samples);
+        CHECK_ERROR(budget_fit(&notes, r.job, false), THAW_E_NOMEM, "the largest batch that fits");
+        named = strstr(thaw_error(), "that fits is ");
+        CHECK(named && sscanf(named, "that fits is %d", &fits) == 1);
+        CHECK_INT(fits, 7);
+        small_close(&r);
+        (void)snprintf(recipe, sizeof recipe,
+                       "[model]\narch = 'resnet18'\nwidths = [4, 4, 8, 8]\n"
+                       "blocks = [1, 1, 1, 1]\nstem = 'small'\n[data]\nformat = 'callback'\n"
+                       "batch = %d\n" OPTIMIZER "[train]\n",
+                       fits + more);
+        open_limited(&r, recipe, phases, limit, &samples);
+        CHECK_STATUS(budget_fit(&notes, r.job, false), more ? THAW_E_NOMEM : THAW_OK);
+        if (!more)
+            CHECK(budget_sum(&r.job->budget[0]) <= limit);
+        text_done(&notes);
+        small_close(&r);
+    }
+}
+
+/* Data that are read take more than a small run does: that counts. */
+static void test_opening_counts(void **state)
+{
+    small_samples samples = {.all_bad = false};
+    budget b;
+    small_run r;
+
+    (void)state;
+    open_limited(&r, MLP, PHASES, 0, &samples);
+    CHECK_OK(budget_of(&b, r.job, 0, 12));
+    CHECK_INT(b.opening, 0);
+    r.job->train->opening = (size_t)3 << 30;
+    CHECK_OK(budget_of(&b, r.job, 0, 12));
+    CHECK_INT(budget_sum(&b), b.libraries + ((size_t)3 << 30));
+    r.job->train->opening = SIZE_MAX;
+    CHECK_OK(budget_of(&b, r.job, 0, 12));
+    CHECK(budget_sum(&b) == SIZE_MAX);
+    small_close(&r);
+}
+
 /* Frozen ones do not. */
 static void test_resting_norms_are_cut(void **state)
 {
@@ -230,6 +334,9 @@ int main(void)
         cmocka_unit_test(test_norms_are_not_cut),
         cmocka_unit_test(test_resting_norms_are_cut),
         cmocka_unit_test(test_too_little_for_one),
+        cmocka_unit_test(test_limit_makes_again),
+        cmocka_unit_test(test_named_batch_fits),
+        cmocka_unit_test(test_opening_counts),
         cmocka_unit_test(test_machine),
         cmocka_unit_test_setup_teardown(test_no_folder, small_setup, small_teardown),
         cmocka_unit_test(test_out_of_memory),

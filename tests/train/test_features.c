@@ -255,7 +255,8 @@ static void test_weights_that_change_under_it(void **state)
     "[[phase]]\nepochs = 1\n" SMALL_BACKBONE                                                       \
     "[cache]\nmemory = '0'\ndisk = '1MiB'\nfolder = 'kept'\n"
 
-/* Aim at the first phase; fill: one epoch through it. Whether everything was there at once. */
+/* Aim at the first phase; fill: one epoch of each view through it. Whether everything was there at
+ * once. */
 static bool was_there(small_run *r, bool fill)
 {
     const thaw_effect *effect = NULL;
@@ -271,7 +272,7 @@ static bool was_there(small_run *r, bool fill)
     CHECK_OK(features_aim(f, effect, 8));
     there = features_complete(f, r->job->train);
     features_attach(f, r->trainer->loader, r->job->train);
-    for (int i = 0; fill && i < 5; i++) {
+    for (int64_t i = 0; fill && i < 5 * THAW_MAX(r->job->recipe->loader.views, 1); i++) {
         CHECK_OK(loader_next(&b, r->trainer->loader));
         CHECK_OK(features_batch(&room, f, &plans, r->trainer->loader, b, r->job->train));
     }
@@ -323,6 +324,14 @@ static void change_pixel(small_run *r)
     d->digest ^= 1; /* as reading a changed file gives it */
 }
 
+static void change_label(small_run *r)
+{
+    dataset *d = r->job->train;
+
+    d->label[3] ^= 1;
+    d->digest ^= 2; /* as reading a changed file gives it */
+}
+
 static void change_threads(small_run *r)
 {
     r->job->threads = 2;
@@ -334,29 +343,45 @@ static void test_a_changed_ingredient_never_hits(void **state)
 #define OTHER_STD                                                                                  \
     SMALL_RESNET "[data]\ntrain = 'train-images-idx3-ubyte'\nvalid = 'valid-images-idx3-ubyte'\n"  \
                  "batch = 4\nmean = 0.3\nstd = 0.41\n"
+#define MOVED(shift, views, seed)                                                                  \
+    SMALL_RESNET SMALL_DATA "shift = " shift "\nseed = " seed "\n" REF KEPT "views = " views "\n"
+#define FAST(more) SMALL_RESNET SMALL_DATA "[train]\n" more KEPT
     static const struct {
         const char *what, *recipe;
         void (*change)(small_run *r);
         bool hits;
+        const char *base; /* NULL: PLAIN */
     } row[] = {
-        {"nothing", PLAIN, NULL, true},
-        {"the head", PLAIN, change_head, true},
-        {"a bit of a weight", PLAIN, change_weight, false},
-        {"a bit of a statistic", PLAIN, change_statistic, false},
-        {"an attribute", PLAIN, change_attribute, false},
-        {"a pixel", PLAIN, change_pixel, false},
-        {"threads", PLAIN, change_threads, false},
-        {"normalisation", OTHER_STD REF KEPT, NULL, false},
-        {"precision", SMALL_RESNET SMALL_DATA REF "precision = 'f64'\n" KEPT, NULL, false},
-        {"the executor", SMALL_RESNET SMALL_DATA DNN KEPT, NULL, false},
-        {"the subset", SMALL_RESNET SMALL_DATA "skip = 1\n" REF KEPT, NULL, false},
-        {"the size", SMALL_RESNET SMALL_DATA "scale = 2\n" REF KEPT, NULL, false},
-        {"views", SMALL_RESNET SMALL_DATA "shift = 1\n" REF KEPT "views = 1\n", NULL, false},
+        {"run", MOVED("1", "2", "5"), NULL, true, MOVED("1", "2", "5")},
+        {"shift", MOVED("2", "2", "5"), NULL, false, MOVED("1", "2", "5")},
+        {"number of views", MOVED("1", "3", "5"), NULL, false, MOVED("1", "2", "5")},
+        {"seed of views", MOVED("1", "2", "6"), NULL, false, MOVED("1", "2", "5")},
+        {"mirror",
+         SMALL_RESNET SMALL_DATA "shift = 1\nflip = true\nseed = 5\n" REF KEPT "views = 2\n", NULL,
+         false, MOVED("1", "2", "5")},
+        {"run", FAST(""), NULL, true, FAST("")},
+        {"precision, bf16", FAST("precision = 'bf16'\n"), NULL, false, FAST("")},
+        {"way of summing", FAST("sums = 'double'\n"), NULL, false, FAST("")},
+        {"folding", FAST("") "[plan]\nfold = false\n", NULL, false, FAST("")},
+        {"label", PLAIN, change_label, false, NULL},
+        {"nothing", PLAIN, NULL, true, NULL},
+        {"the head", PLAIN, change_head, true, NULL},
+        {"a bit of a weight", PLAIN, change_weight, false, NULL},
+        {"a bit of a statistic", PLAIN, change_statistic, false, NULL},
+        {"an attribute", PLAIN, change_attribute, false, NULL},
+        {"a pixel", PLAIN, change_pixel, false, NULL},
+        {"threads", PLAIN, change_threads, false, NULL},
+        {"normalisation", OTHER_STD REF KEPT, NULL, false, NULL},
+        {"precision", SMALL_RESNET SMALL_DATA REF "precision = 'f64'\n" KEPT, NULL, false, NULL},
+        {"the executor", SMALL_RESNET SMALL_DATA DNN KEPT, NULL, false, NULL},
+        {"the subset", SMALL_RESNET SMALL_DATA "skip = 1\n" REF KEPT, NULL, false, NULL},
+        {"the size", SMALL_RESNET SMALL_DATA "scale = 2\n" REF KEPT, NULL, false, NULL},
+        {"views", SMALL_RESNET SMALL_DATA "shift = 1\n" REF KEPT "views = 1\n", NULL, false, NULL},
     };
     small_run r;
 
     for (size_t i = 0; i < THAW_COUNT(row); i++) {
-        small_open(&r, PLAIN, *state, NULL);
+        small_open(&r, row[i].base ? row[i].base : PLAIN, *state, NULL);
         (void)was_there(&r, true);
         CHECK(was_there(&r, false));
         small_close(&r);

@@ -99,7 +99,10 @@ static bool watch_memory(void *user, const thaw_event *e)
     memory_watch *w = user;
 
     if (e->kind == THAW_EVENT_PHASE) {
-        w->planned = e->planned_bytes;
+        /* program, data and batches are in `before`, or not from this allocator */
+        const budget *b = &w->run->job->budget[e->phase - 1];
+
+        w->planned = e->planned_bytes - b->libraries - b->data - b->loading;
         thaw__mem_peak_reset();
     }
     if (e->kind == THAW_EVENT_STEP) {

@@ -269,6 +269,26 @@ static void test_view(void **state)
     thaw_text_free(text);
 }
 
+/* However the clock chooses, the memory predicted is the table's: a resume must cut alike. */
+static void test_prediction_is_the_tables(void **state)
+{
+    os_table table;
+    size_t before, after;
+    small_run r;
+    int n, others;
+
+    small_open(&r, RECIPE, *state, NULL);
+    CHECK_OK(budget_phase(&before, r.job, 1, 4));
+    install_clock(&table, 17);
+    CHECK_OK(tune_measure(r.job, NULL));
+    os_install(NULL);
+    tune_count(&n, &others, r.job);
+    CHECK_MSG(others > 0, "none of %d choices differs from the table's", n);
+    CHECK_OK(budget_phase(&after, r.job, 1, 4));
+    CHECK_INT(after, before);
+    small_close(&r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -278,6 +298,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_other_machine, small_setup, small_teardown),
         cmocka_unit_test_setup_teardown(test_table, small_setup, small_teardown),
         cmocka_unit_test_setup_teardown(test_view, small_setup, small_teardown),
+        cmocka_unit_test_setup_teardown(test_prediction_is_the_tables, small_setup, small_teardown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
