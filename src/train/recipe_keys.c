@@ -449,7 +449,8 @@ static const recipe_key table[] = {
              "class; csv: lists of pictures; callback: a C program brings its own samples"},
     {"data", "train", KEY_PATH, .when = "format=idx|folder|csv", .required = true,
      RECIPE(train.images),
-     .help = "images to train on: an IDX file, plain or gzip; a folder; or a list"},
+     .help = "images to train on: an IDX file, plain or gzip; a folder; or a list, of a file and "
+             "its label on each line, or with a first line that names these columns"},
     {"data", "train_labels", KEY_PATH, .when = "train", .also = "format=idx", .required = true,
      .derive = derive_labels, .standard = "beside `train`, labels-idx1 for images-idx3",
      RECIPE(train.labels), .help = "their labels"},

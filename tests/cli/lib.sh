@@ -50,6 +50,17 @@ same() {
     cmp "$1" "$2" || fail "$1 and $2 differ"
 }
 
+# ten_pictures FOLDER: five pictures of kinds that differ in cat/, five alike in dog/.
+ten_pictures() {
+    mkdir -p "$1/cat" "$1/dog"
+    number=0
+    for file in rgb.png colour.jpg grey.jpg alpha.png progressive.jpg; do
+        cp "$root/tests/data/pictures/$file" "$1/cat/$number-$file"
+        cp "$root/tests/data/pictures/resize_hard.png" "$1/dog/$number.png"
+        number=$((number + 1))
+    done
+}
+
 # A recipe of two phases over few images, a second or two long.
 tiny_recipe() {
     cat <<END

@@ -4,13 +4,8 @@
 . "$(dirname "$0")/lib.sh"
 from=$root/tests/data/pictures
 
-i=0
-mkdir -p data/cat data/dog/below
-for file in rgb.png colour.jpg grey.jpg alpha.png progressive.jpg; do
-    cp "$from/$file" "data/cat/$i-$file"
-    cp "$from/resize_hard.png" "data/dog/$i.png"
-    i=$((i + 1))
-done
+ten_pictures data
+mkdir data/dog/below
 mv data/dog/0.png data/dog/below/
 cat >pictures.toml <<END
 [model]

@@ -2,15 +2,8 @@
 # predict.sh ROOT BUILD - what a trained network says of files: the same as its evaluation, whatever
 # way the files are named; files that cannot be read; numbers instead of classes.
 . "$(dirname "$0")/lib.sh"
-from=$root/tests/data/pictures
 
-i=0
-mkdir -p data/cat data/dog
-for file in rgb.png colour.jpg grey.jpg alpha.png progressive.jpg; do
-    cp "$from/$file" "data/cat/$i-$file"
-    cp "$from/resize_hard.png" "data/dog/$i.png"
-    i=$((i + 1))
-done
+ten_pictures data
 cat >pictures.toml <<END
 [model]
 arch = "resnet18"

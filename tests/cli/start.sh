@@ -4,13 +4,7 @@
 . "$(dirname "$0")/lib.sh"
 from=$root/tests/data/pictures
 
-mkdir -p pictures/cat pictures/dog
-i=0
-for file in rgb.png colour.jpg grey.jpg alpha.png progressive.jpg; do
-    cp "$from/$file" "pictures/cat/$i-$file"
-    cp "$from/resize_hard.png" "pictures/dog/$i.png"
-    i=$((i + 1))
-done
+ten_pictures pictures
 
 # The network to start from: one that a run has left.
 cat >small.toml <<END
