@@ -80,6 +80,32 @@ static void test_exists(void **state)
     check_folder_remove(folder);
 }
 
+static int open_unreadable(int dir_fd, const char *path, int flags, unsigned mode)
+{
+    if (strstr(path, "step-000001/")) {
+        errno = EIO;
+        return -1;
+    }
+    return os_posix.open(dir_fd, path, flags, mode);
+}
+
+/* One that cannot be read now may be whole: it does not have to make room. */
+static void test_exists_unreadable(void **state)
+{
+    char *folder = check_folder();
+    os_table table = os_posix;
+
+    (void)state;
+    CHECK_OK(saving_commit(folder, 1));
+    table.open = open_unreadable;
+    os_install(&table);
+    CHECK_ERROR(saving_commit(folder, 1), THAW_E_IO, "checkpoint 'step-000001' exists already: ");
+    os_install(NULL);
+    CHECK(saving_is_right(folder, 1));
+    CHECK_INT(saving_count(folder, "step-"), 1);
+    check_folder_remove(folder);
+}
+
 /* Another process makes the name between our look and our rename. */
 static int rename_after_rival(int old_dir, const char *old_path, int new_dir, const char *new_path)
 {
@@ -417,12 +443,19 @@ static void test_kill_everywhere(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_commit),        cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_exists),        cmocka_unit_test(test_rival),
-        cmocka_unit_test(test_trap),          cmocka_unit_test(test_close_that_fails),
-        cmocka_unit_test(test_link),          cmocka_unit_test(test_room),
-        cmocka_unit_test(test_faults),        cmocka_unit_test(test_faults_for_ever),
-        cmocka_unit_test(test_out_of_memory), cmocka_unit_test(test_kill_everywhere),
+        cmocka_unit_test(test_commit),
+        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_exists),
+        cmocka_unit_test(test_exists_unreadable),
+        cmocka_unit_test(test_rival),
+        cmocka_unit_test(test_trap),
+        cmocka_unit_test(test_close_that_fails),
+        cmocka_unit_test(test_link),
+        cmocka_unit_test(test_room),
+        cmocka_unit_test(test_faults),
+        cmocka_unit_test(test_faults_for_ever),
+        cmocka_unit_test(test_out_of_memory),
+        cmocka_unit_test(test_kill_everywhere),
     };
 
     saving_in_memory();

@@ -139,13 +139,30 @@ static void same_end(const char *a, const char *b)
     small_same_files(a, b, "checkpoints/step-000008/optimizer.safetensors");
 }
 
+/* What became of the optimizer's state at changes of phase is told alike. */
+static void same_changes(const small_record *whole, const small_record *resumed)
+{
+    for (int i = 0; i < resumed->n_phases; i++)
+        for (int k = 0; k < whole->n_phases; k++) {
+            const size_t n = strcspn(whole->phase[k].text, ";");
+
+            if (whole->phase[k].iteration == resumed->phase[i].iteration)
+                CHECK_MSG(strncmp(whole->phase[k].text, resumed->phase[i].text, n + 1) == 0,
+                          "phase '%s': '%s' instead of '%.*s'", resumed->phase[i].name,
+                          resumed->phase[i].text, (int)n, whole->phase[k].text);
+        }
+}
+
 /* Stopped at every step, also when the run's own file is of a later moment or gone. */
 static void test_resume(void **state)
 {
     char whole[512], run[512], name[64], path[512];
+    small_record all = {0};
 
-    CHECK_OK(go(park, *state, small_path(whole, *state, "whole"), &(small_record){0}));
+    CHECK_OK(go(park, *state, small_path(whole, *state, "whole"), &all));
     for (int stop = 1; stop < STEPS; stop++) {
+        small_record rest = {0};
+
         (void)snprintf(name, sizeof name, "stopped-%d", stop);
         small_path(run, *state, name);
         CHECK_STATUS(go(park, *state, run, &(small_record){.stop_at = stop}), THAW_E_STOPPED);
@@ -154,8 +171,13 @@ static void test_resume(void **state)
                   stop >= 3 && stop <= 6 ? OS_FILE : OS_ABSENT);
         if (stop % 2)
             CHECK(unlink(small_path(path, run, PARKED_NAME)) == 0 || stop < 3);
-        CHECK_OK(go(NULL, NULL, run, &(small_record){0}));
+        CHECK_OK(go(NULL, NULL, run, &rest));
         same_end(whole, run);
+        if (stop != 2 && stop != 4 && stop != 6) /* else the phase is told as taken up */
+            same_changes(&all, &rest);
+        /* what the checkpoint says is parked is not parked once more */
+        if (stop == 3 || stop == 5)
+            CHECK_MSG(!strstr(rest.phase[0].text, "parked"), "%s", rest.phase[0].text);
     }
     remove_checkpoint(whole, 8);
     remove_checkpoint(whole, 6);
