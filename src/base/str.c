@@ -330,10 +330,12 @@ void text_add_json_string(text *t, const char *s)
 
 void text_add_json_double(text *t, double value)
 {
-    if (isfinite(value))
-        text_add_double(t, value);
-    else
+    if (!isfinite(value))
         text_add(t, "null");
+    else if (value == 0 && signbit(value))
+        text_add(t, "-0.0"); /* "-0" would be read as an integer, which has no sign */
+    else
+        text_add_double(t, value);
 }
 
 void text_add_repr(text *t, const char *s)

@@ -33,6 +33,7 @@ static void doubles_read_back(void **state)
     CHECK_TEXT(text_add_double(&t, NAN), "nan");
     CHECK_TEXT(text_add_double(&t, -INFINITY), "-inf");
     CHECK_TEXT(text_add_json_double(&t, INFINITY), "null");
+    CHECK_TEXT(text_add_json_double(&t, -0.0), "-0.0");
     CHECK_TEXT(text_add_short_double(&t, 0.00030000000000000003), "0.0003");
     CHECK_TEXT(text_add_short_double(&t, 1.0 / 3), "0.333333");
 }
