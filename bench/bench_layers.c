@@ -256,7 +256,7 @@ static void make_room(bench *b)
                                     ? dense_find(b->library, &p, (choice_way)way)
                                     : (dense){0};
 
-                scratch = THAW_MAX(scratch, d.kernel ? dense_scratch(&d) : 0);
+                scratch = THAW_MAX(scratch, d.ready ? dense_scratch(&d, b->threads) : 0);
             }
     }
     b->src = make_numbers(src, 2);
@@ -280,9 +280,9 @@ static void choose_way(bench *b, bare *k, const plan_step *step, dnn_role role)
         if (!choice_possible(&k->problem, (choice_way)way))
             continue;
         tried.ready = dense_find(b->library, &k->problem, (choice_way)way);
-        if (!tried.ready.kernel)
+        if (!tried.ready.ready)
             continue;
-        tried.weight = make_numbers(THAW_MAX(plain, dnn_packed_bytes(tried.ready.kernel)), 6);
+        tried.weight = make_numbers(THAW_MAX(plain, dense_packed_bytes(&tried.ready)), 6);
         for (int i = 0; i < 2 && (i == 0 || took < 1.5 * best); i++)
             took = fmin(took, run_bare(b, &tried));
         if (took < best) {

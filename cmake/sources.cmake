@@ -131,6 +131,7 @@ set(THAW_REST_SOURCES
     src/exec/ref_f32.c
     src/exec/ref_f64.c
     src/exec/ref_wide.c
+    src/exec/winograd.c
     src/train/api.c
     src/train/best_kept.c
     src/train/budget.c
@@ -206,6 +207,7 @@ set(THAW_KERNEL_SOURCES
     src/exec/fast_rows.c
     src/exec/ref_f32.c
     src/exec/ref_f64.c
+    src/exec/winograd.c
     src/optim/rules.c
     src/tensor/tensor.c)
 
@@ -329,6 +331,7 @@ set(THAW_UNIT_TESTS
     exec/test_exec
     exec/test_fused
     exec/test_ref
+    exec/test_winograd
     train/test_api
     train/test_badfiles
     train/test_badinput

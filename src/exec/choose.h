@@ -1,6 +1,6 @@
 /*
- * choose - which kernel a dense layer gets where several give the same result: a pure table of the
- * layer's shape, and before it a list of choices that were made by measuring.
+ * choose - which kernel a dense layer gets where several give the same result, but for rounding: a
+ * pure table of the layer's shape, and before it a list of choices that were made by measuring.
  *
  * A choice is for a layer's shape and role, whatever the batch and whatever is done in the same
  * pass: so a prefix by itself runs as it does within the whole network, and gives the same bits.
@@ -11,12 +11,14 @@
 #include "exec/fast.h"
 
 #include "exec/dnn.h"
+#include "exec/winograd.h"
 
 /* How a dense layer is computed. */
 typedef enum choice_way {
-    WAY_LIBRARY, /* the library's kernel for such a layer */
-    WAY_PRODUCT, /* a product of matrices; of gathered pixels, where the window skips some */
-    WAY_LOOPS,   /* loops of our own: the weight gradient of channels by themselves */
+    WAY_LIBRARY,  /* the library's kernel for such a layer */
+    WAY_PRODUCT,  /* a product of matrices; of gathered pixels, where the window skips some */
+    WAY_LOOPS,    /* loops of our own: the weight gradient of channels by themselves */
+    WAY_WINOGRAD, /* by tiles, with fewer multiplications; rounds otherwise */
     WAY_COUNT = EXEC_WAYS
 } choice_way;
 
@@ -60,8 +62,9 @@ bool choice_parse(dnn_problem *out, const char *text);
 
 typedef struct dense {
     bool ready;               /* it can run */
-    const dnn_kernel *kernel; /* NULL: own loops */
+    const dnn_kernel *kernel; /* NULL: code of our own */
     fast_depthwise loops;
+    winograd tiles; /* batch 0: none */
     dnn_role role;
     fast_pixels pixels; /* gathered as rows (batch 0: the image as it is) */
     bool makes_bias;    /* weight: the bias's gradient, too; else fast_column_sum does */
@@ -69,8 +72,14 @@ typedef struct dense {
 
 /* The kernel of a problem in a possible way. */
 dense dense_find(dnn_library *library, const dnn_problem *p, choice_way way);
-size_t dense_scratch(const dense *d);
+size_t dense_scratch(const dense *d, int threads);
 thaw_status dense_run(const dense *d, const dnn_operands *operands, int threads) THAW_MUST_USE;
+
+/* The weight as it reads it; 0 bytes: in PyTorch's layout. Roles but the weight's gradient. */
+size_t dense_packed_bytes(const dense *d);
+bool dense_same_packing(const dense *a, const dense *b);
+thaw_status dense_pack(const dense *d, void *packed, const float *weight,
+                       int threads) THAW_MUST_USE;
 
 /*
  * Run a problem in all ways that are possible and want hardly more scratch than the table's, so

@@ -53,6 +53,8 @@ dense dense_find(dnn_library *library, const dnn_problem *p, choice_way way)
 
     if (way == WAY_LOOPS)
         return as_loops(p);
+    if (way == WAY_WINOGRAD)
+        return (dense){.ready = true, .role = p->role, .tiles = winograd_of(p)};
     d.kernel = dnn_find(library, &asked);
     d.ready = d.kernel != NULL;
     if (way == WAY_PRODUCT && !p->linear && (p->stride[0] > 1 || p->stride[1] > 1))
@@ -68,10 +70,12 @@ dense dense_find(dnn_library *library, const dnn_problem *p, choice_way way)
 }
 
 /* What a kernel wants for itself, then the rows of pixels. */
-size_t dense_scratch(const dense *d)
+size_t dense_scratch(const dense *d, int threads)
 {
     const fast_pixels *const p = &d->pixels;
 
+    if (d->tiles.batch > 0)
+        return winograd_scratch(&d->tiles, threads);
     if (!d->kernel)
         return 0;
     return dnn_aligned(dnn_scratch_bytes(d->kernel)) +
@@ -84,6 +88,10 @@ thaw_status dense_run(const dense *d, const dnn_operands *whole, int threads)
     dnn_operands o = *whole;
     void *rows;
 
+    if (d->tiles.batch > 0) {
+        winograd_run(&d->tiles, whole, threads);
+        return THAW_OK;
+    }
     if (!d->kernel) {
         fast_depthwise_weight(o.d_weight, o.src, o.d_dst, &d->loops, o.accumulate, threads);
         return THAW_OK;
@@ -97,5 +105,28 @@ thaw_status dense_run(const dense *d, const dnn_operands *whole, int threads)
     THAW_CHECK(dnn_run(d->kernel, &o));
     if (d->role == DNN_BACKWARD_DATA)
         fast_put_pixels(whole->d_src, rows, pixels, threads);
+    return THAW_OK;
+}
+
+size_t dense_packed_bytes(const dense *d)
+{
+    if (d->tiles.batch > 0)
+        return winograd_packed_bytes(&d->tiles);
+    return d->kernel ? dnn_packed_bytes(d->kernel) : 0;
+}
+
+bool dense_same_packing(const dense *a, const dense *b)
+{
+    if (a->tiles.batch > 0 || b->tiles.batch > 0)
+        return a->tiles.batch > 0 && b->tiles.batch > 0 &&
+               winograd_same_packing(&a->tiles, &b->tiles);
+    return dnn_same_packing(a->kernel, b->kernel);
+}
+
+thaw_status dense_pack(const dense *d, void *packed, const float *weight, int threads)
+{
+    if (d->tiles.batch == 0)
+        return dnn_pack(d->kernel, packed, weight);
+    winograd_pack(&d->tiles, packed, weight, threads);
     return THAW_OK;
 }

@@ -176,9 +176,11 @@ static choice_way way_of(const exec *e, const dnn_problem *p)
 {
     const dnn_state *const state = e->impl;
 
+    const choice_way way = e->by_table ? choice_by_table(p) : choice_of(&state->choices, p);
+
     if (e->by_library && choice_possible(p, WAY_LIBRARY))
         return WAY_LIBRARY;
-    return e->by_table ? choice_by_table(p) : choice_of(&state->choices, p);
+    return way == WAY_WINOGRAD && e->no_winograd ? WAY_LIBRARY : way;
 }
 
 /* false when one is lacking. */
@@ -204,11 +206,13 @@ static bool find_kernels(dnn_kernels *k, const exec *e, const exec_call *c, cons
     return true;
 }
 
-static const dnn_kernel *weight_reader(const dnn_kernels *k)
+/* NULL: none of them reads the weight. */
+static const dense *weight_reader(const dnn_kernels *k)
 {
-    const dense *const forward = &k->role[DNN_FORWARD];
-
-    return forward->kernel ? forward->kernel : k->role[DNN_BACKWARD_DATA].kernel;
+    for (int role = DNN_FORWARD; role <= (int)DNN_BACKWARD_DATA; role++)
+        if (k->role[role].ready)
+            return &k->role[role];
+    return NULL;
 }
 
 /* ----------------------------------------------------------------------------------------------
@@ -292,7 +296,7 @@ static size_t weight_bytes(const plan *p, const plan_step *step)
 
 static size_t fold_scratch(const plan *p, const plan_step *step, const dnn_kernels *k)
 {
-    const dnn_kernel *const reader = weight_reader(k);
+    const dense *const reader = weight_reader(k);
     packing_source source;
 
     if (!reader || !folds(step))
@@ -320,14 +324,14 @@ static size_t own_packing(const plan *p, const plan_step *step, const exec_call 
                           const dnn_kernels *k)
 {
     const exec_operand *const dst = either(&c->out[0], &c->d_out[0]);
-    const dnn_kernel *const reader = weight_reader(k);
+    const dense *const reader = weight_reader(k);
     const plan_step *const forward = step->wrt == 0 ? step : &p->step[step->forward];
 
-    if (!reader || folds(step) || dnn_packed_bytes(reader) == 0 ||
+    if (!reader || folds(step) || dense_packed_bytes(reader) == 0 ||
         dst->elements / (size_t)dst->shape->dim[dst->shape->rank - 1] < MANY_ROWS ||
         !trains(p, p->slot[forward->in[1]].index))
         return 0;
-    return dnn_aligned(dnn_packed_bytes(reader));
+    return dnn_aligned(dense_packed_bytes(reader));
 }
 
 /* Roles run one after the other, so their scratch is shared. */
@@ -344,7 +348,7 @@ static size_t dnn_scratch(const exec *e, const plan *p, const plan_step *step)
         bytes = fold_scratch(p, step, &k);
         for (int role = 0; role < 3; role++)
             if (k.role[role].ready)
-                bytes = THAW_MAX(bytes, dense_scratch(&k.role[role]));
+                bytes = THAW_MAX(bytes, dense_scratch(&k.role[role], e->threads));
         bytes = dnn_aligned(bytes) + own_packing(p, step, &c, &k);
     }
     if (k.sums_bias) {
@@ -491,7 +495,7 @@ static thaw_status wake_step(dnn_step *out, exec_session *s, int i)
 {
     const plan_step *const step = &s->plan->step[i];
     dnn_state *const state = s->exec->impl;
-    const dnn_kernel *reader;
+    const dense *reader;
     exec_call c;
 
     exec_step_shapes(&c, s->plan, step);
@@ -684,11 +688,12 @@ static void mark_astray(const exec_session *s, int i, const exec_call *c)
         memset(c->out[0].data, 0xff, c->out[0].elements * dtype_size(c->out[0].dtype));
 }
 
-static thaw_status pack_own(dnn_operands *o, const dnn_step *mine, const plan_step *step)
+static thaw_status pack_own(dnn_operands *o, const dnn_step *mine, const plan_step *step,
+                            int threads)
 {
     char *const packed = (char *)o->scratch + (step->scratch_bytes - mine->own_packing);
 
-    THAW_CHECK(dnn_pack(weight_reader(&mine->kernels), packed, o->weight));
+    THAW_CHECK(dense_pack(weight_reader(&mine->kernels), packed, o->weight, threads));
     o->weight = packed;
     return THAW_OK;
 }
@@ -712,7 +717,7 @@ static thaw_status run_dense(exec_session *s, int i)
                        .scratch = c.scratch,
                        .accumulate = adds_to(s, step, 1)};
     if (mine->own_packing > 0)
-        THAW_CHECK(pack_own(&o, mine, step));
+        THAW_CHECK(pack_own(&o, mine, step, s->exec->threads));
     else if (mine->packing)
         THAW_CHECK(packing_weight(&o.weight, &o.bias, s->exec, mine->packing, c.scratch));
     place_addend(s, i, step->wrt == 0 ? o.dst : o.d_src);

@@ -103,12 +103,17 @@ void exec_set_sums(exec *e, bool in_double)
     e->double_sums = in_double;
 }
 
+void exec_set_winograd(exec *e, bool on)
+{
+    e->no_winograd = !on;
+}
+
 /* ----------------------------------------------------------------------------------------------
  * choices */
 
 const char *exec_way_name(int way)
 {
-    static const char *const name[EXEC_WAYS] = {"library", "product", "loops"};
+    static const char *const name[EXEC_WAYS] = {"library", "product", "loops", "winograd"};
 
     return way >= 0 && way < EXEC_WAYS ? name[way] : NULL;
 }

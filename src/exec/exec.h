@@ -19,7 +19,7 @@ typedef struct exec_session exec_session; /* one plan, awake */
  * role as text; seconds: of each way as measured, NAN where it was not.
  */
 #define EXEC_CHOICE_TEXT 192
-#define EXEC_WAYS        3
+#define EXEC_WAYS        4
 typedef struct exec_choice {
     char problem[EXEC_CHOICE_TEXT];
     int way;   /* of exec_way_name */
@@ -74,6 +74,10 @@ void exec_close(exec *e);
  * before plans are compiled for this executor.
  */
 void exec_set_sums(exec *e, bool in_double);
+
+/* Whether windows of three by three pixels may be computed by Winograd's way, which they are from
+ * the start. To be said before plans are compiled for this executor. */
+void exec_set_winograd(exec *e, bool on);
 
 /*
  * Choices. What a plan needs follows from them, so they are made before plans are compiled; without
@@ -167,7 +171,7 @@ struct exec {
     const exec_ops *ops;
     params *params;
     int threads;
-    bool double_sums, by_table, by_library;
+    bool double_sums, by_table, by_library, no_winograd;
     char *arena; /* moves when its size changes: keep no pointers into it */
     size_t arena_bytes;
     exec_session *awake; /* all of them, linked by next */

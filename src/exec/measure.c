@@ -97,17 +97,18 @@ static thaw_status make_room(measurement *m)
     size_t bytes = fast_column_scratch(count_rows(m->problem), m->problem->kernels);
 
     for (int way = 0; way < WAY_COUNT; way++) {
-        const dnn_kernel *const k = m->way[way].kernel;
+        const dense *const d = &m->way[way];
+        const size_t packed = dense_packed_bytes(d);
 
-        if (!m->way[way].ready)
+        if (!d->ready)
             continue;
-        bytes = THAW_MAX(bytes, dense_scratch(&m->way[way]));
-        if (m->problem->role == DNN_BACKWARD_WEIGHT || dnn_packed_bytes(k) == 0)
+        bytes = THAW_MAX(bytes, dense_scratch(d, m->threads));
+        if (m->problem->role == DNN_BACKWARD_WEIGHT || packed == 0)
             continue;
-        m->packed[way] = thaw__alloc(dnn_packed_bytes(k));
+        m->packed[way] = thaw__alloc(packed);
         if (!m->packed[way])
             return thaw_fail(THAW_E_NOMEM, "out of memory for measuring a kernel");
-        THAW_CHECK(dnn_pack(k, m->packed[way], m->weight));
+        THAW_CHECK(dense_pack(d, m->packed[way], m->weight, m->threads));
     }
     m->scratch = thaw__alloc(bytes);
     return m->scratch ? THAW_OK : thaw_fail(THAW_E_NOMEM, "out of memory for measuring a kernel");
@@ -183,11 +184,13 @@ static choice_way fastest(const double seconds[WAY_COUNT], choice_way table)
 
 static void find_ways(measurement *m, dnn_library *library, choice_way table)
 {
-    size_t most = SIZE_MAX;
+    size_t most = SIZE_MAX, most_packed = SIZE_MAX;
 
     m->way[table] = dense_find(library, m->problem, table);
-    if (m->way[table].ready)
-        most = dense_scratch(&m->way[table]) + SPARE;
+    if (m->way[table].ready) {
+        most_packed = dense_packed_bytes(&m->way[table]) + SPARE;
+        most = dense_scratch(&m->way[table], m->threads) + SPARE;
+    }
     for (int i = 0; i < WAY_COUNT; i++) {
         const choice_way way = (choice_way)i;
         dense d;
@@ -195,7 +198,8 @@ static void find_ways(measurement *m, dnn_library *library, choice_way table)
         if (way == table || !choice_possible(m->problem, way))
             continue;
         d = dense_find(library, m->problem, way);
-        if (d.ready && dense_scratch(&d) <= most)
+        if (d.ready && dense_scratch(&d, m->threads) <= most &&
+            dense_packed_bytes(&d) <= most_packed)
             m->way[way] = d;
     }
 }

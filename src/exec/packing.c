@@ -12,7 +12,7 @@
 
 struct packing {
     packing *next;
-    const dnn_kernel *kernel; /* one of those it serves: it knows the layout */
+    dense reader; /* one of those it serves: it knows the layout */
     packing_source source;
     int users; /* steps of sessions awake */
     uint64_t version;
@@ -71,74 +71,74 @@ bool packing_is_finite(const exec *e, const packing_source *source)
 /* ----------------------------------------------------------------------------------------------
  * the list */
 
-static bool serves(const dnn_kernel *has, const packing_source *made_of, const dnn_kernel *kernel,
+static bool serves(const dense *has, const packing_source *made_of, const dense *reader,
                    const packing_source *source)
 {
-    return memcmp(made_of, source, sizeof *source) == 0 && dnn_same_packing(has, kernel);
+    return memcmp(made_of, source, sizeof *source) == 0 && dense_same_packing(has, reader);
 }
 
 /* Where its bias begins, and its size. */
-static size_t size_of(size_t *bias, const param *item, const dnn_kernel *kernel,
+static size_t size_of(size_t *bias, const param *item, const dense *reader,
                       const packing_source *source)
 {
-    const size_t packed = dnn_packed_bytes(kernel), weight = packed > 0 ? packed : item->bytes;
+    const size_t packed = dense_packed_bytes(reader), weight = packed > 0 ? packed : item->bytes;
 
     *bias = dnn_aligned(weight);
     return source->folds ? *bias + dnn_aligned((size_t)item->shape.dim[0] * sizeof(float)) : weight;
 }
 
-static bool is_needed(const dnn_kernel *kernel, const packing_source *source)
+static bool is_needed(const dense *reader, const packing_source *source)
 {
-    return dnn_packed_bytes(kernel) > 0 || source->folds;
+    return dense_packed_bytes(reader) > 0 || source->folds;
 }
 
-void packing_add_need(packing_count *c, const exec *e, const dnn_kernel *kernel,
+void packing_add_need(packing_count *c, const exec *e, const dense *reader,
                       const packing_source *source)
 {
     size_t bias;
 
-    if (!is_needed(kernel, source))
+    if (!is_needed(reader, source))
         return;
     for (int i = 0; i < c->n; i++)
-        if (serves(c->need[i].kernel, &c->need[i].source, kernel, source))
+        if (serves(&c->need[i].reader, &c->need[i].source, reader, source))
             return;
-    c->need[c->n++] = (struct packing_need){.kernel = kernel, .source = *source};
-    c->bytes += size_of(&bias, item_of(e, source->weight), kernel, source);
+    c->need[c->n++] = (struct packing_need){.reader = *reader, .source = *source};
+    c->bytes += size_of(&bias, item_of(e, source->weight), reader, source);
 }
 
-static thaw_status make_packing(packing **out, exec *e, const dnn_kernel *kernel,
+static thaw_status make_packing(packing **out, exec *e, const dense *reader,
                                 const packing_source *source)
 {
     const param *item = item_of(e, source->weight);
     packing *p = thaw__new(1, sizeof *p);
 
     if (p) {
-        p->bytes = size_of(&p->bias, item, kernel, source);
+        p->bytes = size_of(&p->bias, item, reader, source);
         p->data = thaw__alloc(p->bytes);
     }
     if (!p || !p->data) {
         thaw__free(p);
         return thaw_fail(THAW_E_NOMEM, "out of memory for the packed weight '%s'", item->name);
     }
-    p->kernel = kernel;
+    p->reader = *reader;
     p->source = *source;
     *out = p;
     return THAW_OK;
 }
 
-thaw_status packing_use(packing **out, exec *e, packing_list *list, const dnn_kernel *kernel,
+thaw_status packing_use(packing **out, exec *e, packing_list *list, const dense *reader,
                         const packing_source *source)
 {
     packing *p;
 
-    if (!is_needed(kernel, source)) {
+    if (!is_needed(reader, source)) {
         *out = NULL;
         return THAW_OK;
     }
-    for (p = list->first; p && !serves(p->kernel, &p->source, kernel, source);)
+    for (p = list->first; p && !serves(&p->reader, &p->source, reader, source);)
         p = p->next;
     if (!p) {
-        THAW_CHECK(make_packing(&p, e, kernel, source));
+        THAW_CHECK(make_packing(&p, e, reader, source));
         p->next = list->first;
         list->first = p;
         e->packed_bytes += p->bytes;
@@ -199,14 +199,14 @@ static void fold(float *weight, float *bias, const exec *e, const packing_source
     }
 }
 
-size_t packing_scratch(const dnn_kernel *kernel, const packing_source *source, size_t bytes)
+size_t packing_scratch(const dense *reader, const packing_source *source, size_t bytes)
 {
-    return source->folds && dnn_packed_bytes(kernel) > 0 ? bytes : 0;
+    return source->folds && dense_packed_bytes(reader) > 0 ? bytes : 0;
 }
 
 static thaw_status fill(packing *p, const exec *e, void *scratch)
 {
-    const bool packs = dnn_packed_bytes(p->kernel) > 0;
+    const bool packs = dense_packed_bytes(&p->reader) > 0;
     const float *plain = values(e, p->source.weight);
 
     if (p->source.folds) {
@@ -215,7 +215,7 @@ static thaw_status fill(packing *p, const exec *e, void *scratch)
         fold(folded, (float *)(void *)((char *)p->data + p->bias), e, &p->source);
         plain = folded;
     }
-    return packs ? dnn_pack(p->kernel, p->data, plain) : THAW_OK;
+    return packs ? dense_pack(&p->reader, p->data, plain, e->threads) : THAW_OK;
 }
 
 thaw_status packing_weight(const void **weight, const float **bias, const exec *e, packing *p,

@@ -10,7 +10,7 @@
 
 #include "exec/exec.h"
 
-#include "exec/dnn.h"
+#include "exec/choose.h"
 
 /* What a copy is made of, by tensor number, -1: none. Compared as bytes: start from zero. */
 typedef struct packing_source {
@@ -31,27 +31,27 @@ typedef struct packing_list {
  * The copy for a kernel, one use more; made, but not filled, where there is none. NULL: the kernel
  * reads the parameter as it is. THAW_E_NOMEM.
  */
-thaw_status packing_use(packing **out, exec *e, packing_list *list, const dnn_kernel *kernel,
+thaw_status packing_use(packing **out, exec *e, packing_list *list, const dense *reader,
                         const packing_source *source) THAW_MUST_USE;
 void packing_leave(packing *p); /* one use less; NULL: nothing */
 
 /* Copies to be counted before they are made: each once. room: for as many as are added. */
 typedef struct packing_count {
     struct packing_need {
-        const dnn_kernel *kernel;
+        dense reader;
         packing_source source;
     } * need;
     int n;
     size_t bytes;
 } packing_count;
-void packing_add_need(packing_count *c, const exec *e, const dnn_kernel *kernel,
+void packing_add_need(packing_count *c, const exec *e, const dense *reader,
                       const packing_source *source);
 
 /* Give back what nobody uses. */
 void packing_drop_unused(exec *e, packing_list *list);
 
 /* Scratch that packing_weight wants, in bytes, for a weight of so many. */
-size_t packing_scratch(const dnn_kernel *kernel, const packing_source *source, size_t bytes);
+size_t packing_scratch(const dense *reader, const packing_source *source, size_t bytes);
 
 /* The weight, packed again where it is old, and the bias of the folded convolution, which is left
  * as it is where nothing is folded. */

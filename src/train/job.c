@@ -444,6 +444,7 @@ thaw_status job_open(job **out, const thaw_recipe *recipe, const thaw_run_option
     if (j->exec) {
         exec_set_sums(j->exec, recipe->double_sums);
         exec_by_library(j->exec, recipe->tune == TUNE_LIBRARY);
+        exec_set_winograd(j->exec, recipe->winograd);
     }
     THAW_TRY(tune_take(j, weights));
     THAW_TRY(tune_take(j, recipe->folder));

@@ -131,7 +131,7 @@ struct thaw_recipe {
     bool double_sums;      /* train.sums */
     uint64_t memory_limit; /* bytes; 0: what the machine has */
     bool frozen_norm_eval;
-    bool fold, fuse, inplace; /* of [plan] */
+    bool fold, fuse, inplace, winograd; /* of [plan] */
     recipe_tune tune;
     plan_recompute recompute;
     int64_t eval_every; /* epochs; 0: only at the ends of phases */

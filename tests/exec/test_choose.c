@@ -282,6 +282,41 @@ static void test_possible(void **state)
     CHECK(choice_possible(&p, WAY_LIBRARY) && !choice_possible(&p, WAY_PRODUCT));
 }
 
+static dnn_problem threefold(dnn_role role, int64_t channels, int64_t kernels, int64_t size)
+{
+    dnn_problem p = pixelwise(role, channels, kernels, size, 1);
+
+    p.window[0] = p.window[1] = 3;
+    p.pad[0] = p.pad[1] = 1;
+    p.out_height = p.height;
+    p.out_width = p.width;
+    return p;
+}
+
+/* Tiles that are mostly edge, thin layers and weights that would take much memory stay where they
+ * are. */
+static void test_winograd(void **state)
+{
+    (void)state;
+    for (int role = 0; role < 3; role++) {
+        dnn_problem p = threefold((dnn_role)role, 64, 128, 14);
+
+        CHECK_INT(choice_by_table(&p), WAY_WINOGRAD);
+        p.batch = 1;
+        CHECK_INT(choice_by_table(&p), WAY_WINOGRAD);
+        p = threefold((dnn_role)role, 64, 64, 2);
+        CHECK_INT(choice_by_table(&p), WAY_LIBRARY);
+        p = threefold((dnn_role)role, 32, 64, 14);
+        CHECK_INT(choice_by_table(&p), WAY_LIBRARY);
+        CHECK(choice_possible(&p, WAY_WINOGRAD));
+        p = threefold((dnn_role)role, 512, 512, 14);
+        CHECK_INT(choice_by_table(&p), WAY_LIBRARY);
+        p = threefold((dnn_role)role, 64, 64, 14);
+        p.bf16 = 1;
+        CHECK(!choice_possible(&p, WAY_WINOGRAD));
+    }
+}
+
 /* A choice holds for any batch, bias, addend and activation; not for another role. */
 static void test_list(void **state)
 {
@@ -362,8 +397,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_ways_agree),    cmocka_unit_test(test_clock_decides),
         cmocka_unit_test(test_measure_edges), cmocka_unit_test(test_depthwise),
-        cmocka_unit_test(test_possible),      cmocka_unit_test(test_list),
-        cmocka_unit_test(test_texts),         cmocka_unit_test(test_bad_texts),
+        cmocka_unit_test(test_possible),      cmocka_unit_test(test_winograd),
+        cmocka_unit_test(test_list),          cmocka_unit_test(test_texts),
+        cmocka_unit_test(test_bad_texts),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
