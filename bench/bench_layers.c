@@ -4,8 +4,8 @@
  *
  *   bench_layers [ARCH [BATCH [SIDE [THREADS [ROUNDS [TRAINED]]]]]]
  *
- * Default: resnet50 32 224 2 3 all. TRAINED: all, last (the last stage and the head) or head; what
- * is frozen is in inference mode.
+ * Default: resnet50 32 224 2 3 all. TRAINED: all, last (the last stage and the head), kept (the
+ * same, from kept features of what is frozen) or head; what is frozen is in inference mode.
  *
  * The limit of a layer is the kernel library's own time for it: forward, gradient of the input,
  * gradient of the weight, each alone, channels last, its weight packed, in the fastest way there
@@ -118,7 +118,7 @@ static bool is_trained(const char *what, const char *layer)
 
     if (strcmp(what, "head") == 0)
         return head;
-    return strcmp(what, "last") != 0 || head || strncmp(layer, "layer4", 6) == 0;
+    return strcmp(what, "all") == 0 || head || strncmp(layer, "layer4", 6) == 0;
 }
 
 static void make_effect(bench *b, const char *what)
@@ -149,7 +149,19 @@ static void make_effect(bench *b, const char *what)
     must(optim_migrate(&report, b->params, b->rule, &b->hyper, &b->effect, true));
 }
 
-static void make_session(bench *b)
+/* From here on the network begins with the output of what is frozen, made of noise. */
+static void keep_features(bench *b, plan_request *request)
+{
+    plan_cut cut;
+
+    must(plan_find_cut(&cut, request));
+    request->part = PLAN_SUFFIX;
+    request->cut = cut.value;
+    thaw__free(b->image);
+    b->image = make_numbers((size_t)b->batch * cut.bytes, 1);
+}
+
+static void make_session(bench *b, bool kept)
 {
     plan_request request = PLAN_REQUEST_INIT;
 
@@ -164,6 +176,8 @@ static void make_session(bench *b)
     request.n_params = b->params->n;
     request.scratch = exec_scratch;
     request.scratch_user = b->exec;
+    if (kept)
+        keep_features(b, &request);
     must(plan_compile(&b->plan, &request));
     must(exec_wake(&b->session, b->exec, b->plan));
 }
@@ -461,7 +475,7 @@ int main(int n, char **argument)
     }
     make_network(&b, n > 1 ? argument[1] : "resnet50", number(n, argument, 3, 224));
     make_effect(&b, n > 6 ? argument[6] : "all");
-    make_session(&b);
+    make_session(&b, n > 6 && strcmp(argument[6], "kept") == 0);
     fast_set_threads(b.threads);
     must(dnn_open(&b.library));
     find_layers(&b);

@@ -297,7 +297,9 @@ def layers(o, result):
     """What oneDNN's kernels by themselves allow, layer by layer, beside what a step takes."""
     batch = max(1, o.batch // 4) if o.quick else o.batch
     env = dict(os.environ, OMP_NUM_THREADS=str(o.threads), OMP_WAIT_POLICY=o.wait_policy)
-    for trained, what in [("all", "everything trained"), ("head", "head trained, first pass")]:
+    for trained, what in [("all", "everything trained"), ("head", "head trained, first pass"),
+                          ("last", "last stage and head trained, first pass"),
+                          ("kept", "last stage and head trained, later epochs")]:
         say(f"layers by themselves, {what}, batch {batch}")
         out = subprocess.run([os.path.join(BUILD, "bench_layers"), o.arch, str(batch), str(o.side),
                               str(o.threads), "2" if o.quick else "5", trained],

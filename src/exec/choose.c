@@ -80,13 +80,21 @@ static const struct {
     {DNN_BACKWARD_WEIGHT, false, 0, INT64_MAX, 1 << 17, 64},
 };
 
-/* Winograd's way wants four times the weight's memory, and tiles that are mostly image. Measured
- * with AVX-512: 1.7 to 2.5 times as fast forward and to the input, 1.4 to 1.9 to the weight. */
-enum { MOST_WINOGRAD_WEIGHTS = 1 << 16, LEAST_WINOGRAD_CHANNELS = 64 };
+/*
+ * Winograd's way wants tiles that are mostly image. Measured with AVX-512: 1.7 to 2.5 times as fast
+ * forward and to the input, 1.4 to 1.9 to the weight. It also wants four times the weight's memory:
+ * a larger weight is worth it only where it is packed for one run, over so many pixels that they
+ * outweigh the packing.
+ */
+enum { MOST_WINOGRAD_WEIGHTS = 1 << 16, LEAST_WINOGRAD_CHANNELS = 64, MANY_PIXELS = 1024 };
 
 static bool is_for_winograd(const dnn_problem *p)
 {
-    return choice_possible(p, WAY_WINOGRAD) && p->channels * p->kernels <= MOST_WINOGRAD_WEIGHTS &&
+    const int64_t pixels = p->batch * p->out_height * p->out_width;
+
+    return choice_possible(p, WAY_WINOGRAD) &&
+           (p->channels * p->kernels <= MOST_WINOGRAD_WEIGHTS ||
+            (p->renewed && pixels >= MANY_PIXELS)) &&
            THAW_MIN(p->channels, p->kernels) >= LEAST_WINOGRAD_CHANNELS && winograd_saving(p) >= 2;
 }
 
@@ -116,7 +124,7 @@ dnn_problem choice_key(const dnn_problem *p)
     dnn_problem key = *p;
 
     key.batch = 0;
-    key.bias = key.adds = key.activation = key.plain = 0;
+    key.bias = key.adds = key.activation = key.plain = key.renewed = 0;
     return key;
 }
 

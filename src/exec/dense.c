@@ -48,9 +48,10 @@ static dense as_loops(const dnn_problem *p)
 
 dense dense_find(dnn_library *library, const dnn_problem *p, choice_way way)
 {
-    const dnn_problem asked = way == WAY_PRODUCT ? as_product(p) : *p;
+    dnn_problem asked = way == WAY_PRODUCT ? as_product(p) : *p;
     dense d = {.role = p->role, .makes_bias = asked.bias != 0};
 
+    asked.renewed = 0;
     if (way == WAY_LOOPS)
         return as_loops(p);
     if (way == WAY_WINOGRAD)

@@ -125,7 +125,7 @@ static void fill_posts(dnn_problem *p, const plan_step *step)
 /* Rows over which a product costs less than packing its weight. */
 enum { FEW_ROWS = 128 };
 
-/* Whether the weight of a linear step is new in each run of its plan. */
+/* Whether the weight of a dense step is new in each run of its plan. */
 static bool weight_trains(const plan *p, const plan_step *step)
 {
     const plan_step *const forward = step->wrt == 0 ? step : &p->step[step->forward];
@@ -160,8 +160,9 @@ static bool problem_of(dnn_problem *p, const exec_call *c, const plan *whole, co
         fill_convolution(p, c->attrs, src->shape, weight->shape, dst->shape);
     else
         fill_linear(p, src, weight);
-    p->plain = p->linear && !p->bf16 && role != DNN_BACKWARD_WEIGHT && p->batch <= FEW_ROWS &&
-               weight_trains(whole, step);
+    p->renewed = weight_trains(whole, step);
+    p->plain =
+        p->linear && !p->bf16 && role != DNN_BACKWARD_WEIGHT && p->batch <= FEW_ROWS && p->renewed;
     return true;
 }
 
@@ -308,14 +309,6 @@ static size_t fold_scratch(const plan *p, const plan_step *step, const dnn_kerne
 /* So many rows that packing a weight takes no time beside the product. */
 enum { MANY_ROWS = 256 };
 
-static bool trains(const plan *p, int tensor)
-{
-    for (int i = 0; i < p->n_slots; i++)
-        if (p->slot[i].place == SLOT_GRAD && p->slot[i].index == tensor)
-            return true;
-    return false;
-}
-
 /*
  * Bytes of the weight that a step packs for itself, at the end of its scratch. What an update
  * changes has to be packed again after each anyway, so copies of it need not be kept.
@@ -325,11 +318,10 @@ static size_t own_packing(const plan *p, const plan_step *step, const exec_call 
 {
     const exec_operand *const dst = either(&c->out[0], &c->d_out[0]);
     const dense *const reader = weight_reader(k);
-    const plan_step *const forward = step->wrt == 0 ? step : &p->step[step->forward];
 
     if (!reader || folds(step) || dense_packed_bytes(reader) == 0 ||
         dst->elements / (size_t)dst->shape->dim[dst->shape->rank - 1] < MANY_ROWS ||
-        !trains(p, p->slot[forward->in[1]].index))
+        !weight_trains(p, step))
         return 0;
     return dnn_aligned(dense_packed_bytes(reader));
 }

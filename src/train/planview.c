@@ -228,6 +228,7 @@ static void print_off(text *out, const thaw_recipe *r, bool json)
     } row[] = {{"plan.fold", !r->fold},
                {"plan.fuse", !r->fuse},
                {"plan.inplace", !r->inplace},
+               {"plan.winograd", !r->winograd},
                {"plan.recompute", r->recompute == PLAN_RECOMPUTE_NEVER},
                {"plan.tune", r->tune == TUNE_LIBRARY},
                {"cache.features", r->cache_off}};

@@ -311,6 +311,11 @@ static void test_winograd(void **state)
         CHECK(choice_possible(&p, WAY_WINOGRAD));
         p = threefold((dnn_role)role, 512, 512, 14);
         CHECK_INT(choice_by_table(&p), WAY_LIBRARY);
+        p.batch = 16;
+        p.renewed = 1;
+        CHECK_INT(choice_by_table(&p), WAY_WINOGRAD);
+        p.batch = 2;
+        CHECK_INT(choice_by_table(&p), WAY_LIBRARY);
         p = threefold((dnn_role)role, 64, 64, 14);
         p.bf16 = 1;
         CHECK(!choice_possible(&p, WAY_WINOGRAD));

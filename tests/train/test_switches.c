@@ -17,10 +17,10 @@ typedef struct settings {
     const char *train, *plan, *cache, *data;
 } settings;
 
-#define PLAN(fold, fuse, inplace, recompute, tune)                                                 \
-    "[plan]\nfold = " fold "\nfuse = " fuse "\ninplace = " inplace "\nrecompute = '" recompute     \
-    "'\ntune = '" tune "'\n"
-#define ALL_ON PLAN("true", "true", "true", "always", "table")
+#define PLAN(fold, fuse, inplace, winograd, recompute, tune)                                       \
+    "[plan]\nfold = " fold "\nfuse = " fuse "\ninplace = " inplace "\nwinograd = " winograd        \
+    "\nrecompute = '" recompute "'\ntune = '" tune "'\n"
+#define ALL_ON PLAN("true", "true", "true", "true", "always", "table")
 #define CACHED "[cache]\nmemory = '16MiB'\n"
 
 static const settings all_on = {"", ALL_ON, CACHED, ""};
@@ -34,24 +34,31 @@ static const struct {
     {"fold",
      false,
      "switched off: 'plan.fold'\n",
-     {"", PLAN("false", "true", "true", "always", "table"), CACHED, ""}},
+     {"", PLAN("false", "true", "true", "true", "always", "table"), CACHED, ""}},
     {"fuse",
      false,
      "switched off: 'plan.fuse'\n",
-     {"", PLAN("true", "false", "true", "always", "table"), CACHED, ""}},
+     {"", PLAN("true", "false", "true", "true", "always", "table"), CACHED, ""}},
     {"inplace",
      true,
      "switched off: 'plan.inplace'\n",
-     {"", PLAN("true", "true", "false", "always", "table"), CACHED, ""}},
+     {"", PLAN("true", "true", "false", "true", "always", "table"), CACHED, ""}},
+    {"winograd",
+     false,
+     "switched off: 'plan.winograd'\n",
+     {"", PLAN("true", "true", "true", "false", "always", "table"), CACHED, ""}},
     {"recompute",
      true,
      "switched off: 'plan.recompute'\n",
-     {"", PLAN("true", "true", "true", "never", "table"), CACHED, ""}},
-    {"recompute", true, NULL, {"", PLAN("true", "true", "true", "auto", "table"), CACHED, ""}},
+     {"", PLAN("true", "true", "true", "true", "never", "table"), CACHED, ""}},
+    {"recompute",
+     true,
+     NULL,
+     {"", PLAN("true", "true", "true", "true", "auto", "table"), CACHED, ""}},
     {"tune",
      false,
      "switched off: 'plan.tune'\n",
-     {"", PLAN("true", "true", "true", "always", "library"), CACHED, ""}},
+     {"", PLAN("true", "true", "true", "true", "always", "library"), CACHED, ""}},
     {"features",
      true,
      "switched off: 'cache.features'\n",
@@ -61,9 +68,10 @@ static const struct {
     {"executor", false, NULL, {"[train]\nexecutor = 'ref'\n", ALL_ON, CACHED, ""}},
     {"everything",
      false,
-     "switched off: 'plan.fold', 'plan.fuse', 'plan.inplace', 'plan.recompute', 'plan.tune', "
+     "switched off: 'plan.fold', 'plan.fuse', 'plan.inplace', 'plan.winograd', 'plan.recompute', "
+     "'plan.tune', "
      "'cache.features'\n",
-     {"[train]\nexecutor = 'ref'\n", PLAN("false", "false", "false", "never", "library"),
+     {"[train]\nexecutor = 'ref'\n", PLAN("false", "false", "false", "false", "never", "library"),
       "[cache]\nfeatures = 'off'\n", "prefetch = false\n"}},
 };
 
@@ -147,6 +155,30 @@ static void test_each_off(void **state)
         small_close(&off);
     }
     text_done(&words);
+    small_close(&on);
+}
+
+/* In a network wide enough for it; which it is in, by what 'thaw plan' says of its kernels. */
+static void test_winograd(void **state)
+{
+    static const char wide[] = "[model]\narch = 'resnet18'\nwidths = [64, 64, 4, 4]\n"
+                               "blocks = [1, 1, 1, 1]\nstem = 'small'\n";
+    static const settings without = {"", PLAN("true", "true", "true", "false", "always", "table"),
+                                     CACHED, ""};
+    small_run on, off;
+    text words = TEXT_INIT;
+
+    run(&on, wide, &all_on, "", PHASES, *state);
+    run(&off, wide, &without, "", PHASES, *state);
+    CHECK_OK(plan_view(&words, on.job, true, false));
+    CHECK_CONTAINS(words.data, "winograd");
+    text_done(&words);
+    CHECK_OK(plan_view(&words, off.job, true, false));
+    CHECK(!strstr(words.data, ": winograd"));
+    compare_losses("winograd", &on, &off);
+    CHECK(on.record.step[2].loss != off.record.step[2].loss);
+    text_done(&words);
+    small_close(&off);
     small_close(&on);
 }
 
@@ -257,6 +289,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_each_off, small_setup, small_teardown),
         cmocka_unit_test(test_all_keys_are_here),
+        cmocka_unit_test_setup_teardown(test_winograd, small_setup, small_teardown),
         cmocka_unit_test_setup_teardown(test_recomputing, small_setup, small_teardown),
         cmocka_unit_test_setup_teardown(test_precision, small_setup, small_teardown),
     };
