@@ -46,8 +46,8 @@ typedef struct dnn_problem {
     int32_t adds;       /* the result is added to what dst holds; then the activation */
     int32_t activation; /* dnn_activation; forward */
     int32_t bf16;       /* src, dst, their gradients and the packed weight are bf16 */
-    int32_t renewed; /* the weight is another in each run, so that a packed one is kept nowhere;
-                        which kernel there is does not depend on it */
+    int32_t renewed;    /* the weight is another in each run, so that a packed one is kept nowhere;
+                           which kernel there is does not depend on it */
     int32_t plain; /* linear, f32: the weight is read as it lies, which costs less than packing it
                       where it is new in each run and the rows are few */
 } dnn_problem;

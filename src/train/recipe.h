@@ -111,7 +111,7 @@ struct thaw_recipe {
     data_format format;
     recipe_split train, valid, test; /* of pictures: a folder or list as `images` */
     picture_source pictures;         /* with the formats folder and csv */
-    int n_classes; /* of the labels; 0: from the data */
+    int n_classes;                   /* of the labels; 0: from the data */
     loader_options
         loader; /* of training; evaluation has the same without shuffle, shift, flip, wrap */
 

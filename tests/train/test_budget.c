@@ -142,7 +142,7 @@ static void test_norms_are_not_cut(void **state)
  * making again */
 
 #define CHEAP                                                                                      \
-    "[model]\narch = 'resnet18'\nwidths = [4, 4, 8, 8]\nblocks = [1, 1, 1, 1]\nstem = "        \
+    "[model]\narch = 'resnet18'\nwidths = [4, 4, 8, 8]\nblocks = [1, 1, 1, 1]\nstem = "            \
     "'small'\n"                                                                                    \
     "[data]\nformat = 'callback'\nbatch = 18\n" OPTIMIZER "[plan]\nrecompute = '"
 #define TRAIN "'\n[train]\n"
