@@ -310,6 +310,17 @@ def layers(o, result):
                    *out.rstrip().splitlines(), ""]
 
 
+def examples():
+    """The time of the two examples on pictures, which compare_examples.py measures."""
+    try:
+        with open(os.path.join(os.path.dirname(__file__), "results_examples.md")) as f:
+            section = f.read().split("\n## Time\n")[1].split("\n## ")[0]
+    except (OSError, IndexError):
+        return []
+    return ["## The examples on pictures", "", "From results_examples.md, where their accuracy is, too.", "",
+            *[line for line in section.splitlines() if line.startswith("|")], ""]
+
+
 def machine(o, blas):
     with open("/proc/cpuinfo") as f:
         cpu = next(line.split(":")[1].strip() for line in f if line.startswith("model name"))
@@ -357,7 +368,7 @@ def main():
             page += [f"## {ours.name} and {theirs.name}", ""] + rows
             bad += wrong
     changes = [1e3 * c for r in works[3].runs["thaw"] for c in r.changes]
-    page += extra + [f"A phase change of the gradual recipe takes {', '.join(map(number, changes))} ms: from "
+    page += extra + examples() + [f"A phase change of the gradual recipe takes {', '.join(map(number, changes))} ms: from "
                      "the end of one phase to the first step of the next."]
     text = "\n".join(page).rstrip() + "\n"
     with open(o.out, "w") as f:
