@@ -7,9 +7,9 @@
  * Default: resnet50 32 224 2 3 all. TRAINED: all, last (the last stage and the head), kept (the
  * same, from kept features of what is frozen) or head; what is frozen is in inference mode.
  *
- * The limit of a layer is the kernel library's own time for it: forward, gradient of the input,
- * gradient of the weight, each alone, channels last, its weight packed, in the fastest way there
- * is. Ours is what the same layer takes inside a step, with all that is done in the same pass.
+ * The limit of a layer is the fastest kernel's own time for it, the library's or one of our own:
+ * forward, gradient of the input, gradient of the weight, each alone, channels last, its weight
+ * packed. Ours is what the same layer takes inside a step, with all that is done in the same pass.
  * Both are measured in turns, and the medians of the rounds shown.
  */
 #include "exec/choose.h"

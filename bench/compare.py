@@ -294,7 +294,7 @@ def scaling(o, folder, result):
 
 
 def layers(o, result):
-    """What oneDNN's kernels by themselves allow, layer by layer, beside what a step takes."""
+    """What the fastest kernels by themselves allow, oneDNN's or our own, layer by layer, beside what a step takes."""
     batch = max(1, o.batch // 4) if o.quick else o.batch
     env = dict(os.environ, OMP_NUM_THREADS=str(o.threads), OMP_WAIT_POLICY=o.wait_policy)
     for trained, what in [("all", "everything trained"), ("head", "head trained, first pass"),

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #define HEADER 64
 
@@ -170,7 +171,8 @@ static void *remap(void *block, size_t old, size_t n)
     else
         atomic_fetch_sub(&current_bytes, old - whole);
     /* the rest of the last page is as it was */
-    const size_t kept = THAW_MIN(old, whole), page = (kept + 4095) & ~(size_t)4095;
+    const size_t kept = THAW_MIN(old, whole), unit = (size_t)sysconf(_SC_PAGESIZE);
+    const size_t page = (kept + unit - 1) / unit * unit;
     memset(moved + kept, 0, THAW_MIN(page, whole) - kept);
     return set_head(moved, whole, true);
 }

@@ -2,8 +2,9 @@
  * choose - which kernel a dense layer gets where several give the same result, but for rounding: a
  * pure table of the layer's shape, and before it a list of choices that were made by measuring.
  *
- * A choice is for a layer's shape and role, whatever the batch and whatever is done in the same
- * pass: so a prefix by itself runs as it does within the whole network, and gives the same bits.
+ * A frozen layer's choice is for its shape and role, whatever the batch and whatever is done in the
+ * same pass: so a prefix by itself runs as it does within the whole network, and gives the same
+ * bits. Where the weight learns, the table looks at the batch, too.
  */
 #ifndef THAW_EXEC_CHOOSE_H
 #define THAW_EXEC_CHOOSE_H
@@ -75,7 +76,7 @@ dense dense_find(dnn_library *library, const dnn_problem *p, choice_way way);
 size_t dense_scratch(const dense *d, int threads);
 thaw_status dense_run(const dense *d, const dnn_operands *operands, int threads) THAW_MUST_USE;
 
-/* The weight as it reads it; 0 bytes: in PyTorch's layout. Roles but the weight's gradient. */
+/* The weight as it reads it; 0 bytes: in PyTorch's layout, or not at all. */
 size_t dense_packed_bytes(const dense *d);
 bool dense_same_packing(const dense *a, const dense *b);
 thaw_status dense_pack(const dense *d, void *packed, const float *weight,

@@ -111,6 +111,8 @@ thaw_status dense_run(const dense *d, const dnn_operands *whole, int threads)
 
 size_t dense_packed_bytes(const dense *d)
 {
+    if (d->role == DNN_BACKWARD_WEIGHT)
+        return 0;
     if (d->tiles.batch > 0)
         return winograd_packed_bytes(&d->tiles);
     return d->kernel ? dnn_packed_bytes(d->kernel) : 0;

@@ -29,7 +29,6 @@ enum {
 #define Q2 (Q * Q)
 
 typedef float lanes __attribute__((vector_size(LANES * sizeof(float))));
-
 typedef double wide __attribute__((vector_size(LANES * sizeof(double))));
 typedef int32_t marks __attribute__((vector_size(LANES * sizeof(int32_t)))); /* all bits, or none */
 
@@ -354,7 +353,6 @@ static void run_parts(const void *job, int64_t first, int64_t last)
         float *const numbers = j->scratch + (size_t)part * part_floats(j->w);
         float *const sums = numbers + POINTS * BLOCK * j->w->channels;
 
-        memset(numbers, 0, part_floats(j->w) * sizeof(float));
         for (int64_t tile = tiles * part / j->parts; tile < end; tile += BLOCK) {
             const int64_t n = THAW_MIN(BLOCK, end - tile);
             const apart_job apart = {.cut = input_of(j->w),
