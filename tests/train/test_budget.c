@@ -199,7 +199,7 @@ static void test_named_batch_fits(void **state)
         text notes = TEXT_INIT;
         const char *named;
         small_run r;
-        int fits;
+        int fits = 0;
 
         open_limited(&r, CHEAP "auto" TRAIN, phases, limit, &samples);
         CHECK_ERROR(budget_fit(&notes, r.job, false), THAW_E_NOMEM, "the largest batch that fits");
