@@ -91,6 +91,8 @@ static void add_layers(recipe_reader *rd, recipe_phase *phase, change_kind kind,
 static void add_coefficients(recipe_reader *rd, recipe_phase *phase, change_kind kind,
                              const toml_value *table)
 {
+    if (table->type != TOML_TABLE) /* which is told when the section is read */
+        return;
     for (const toml_value *v = table->first; v; v = v->next) {
         if (v->type == TOML_STRING)
             add_change(rd, phase, CHANGE_PINNED, v->key, 1, v);

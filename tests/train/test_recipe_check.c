@@ -1,6 +1,7 @@
 /*
  * test_recipe_check.c - mistakes in recipes: every kind, its place and the remedy it names.
  */
+#include "train/recipe_reader.h"
 #include "train/train.h"
 
 #include "check.h"
@@ -224,6 +225,44 @@ static void very_many_mistakes_are_cut(void **state)
     text_done(&t);
 }
 
+/* Every key, and every section itself, takes every sort of value: read or refused with a line. */
+static void no_value_of_another_sort_is_taken_amiss(void **state)
+{
+    static const char *const values[] = {
+        "1",     "-1",      "1.5",         "nan", "true",      "2024-01-01",  "'x'",
+        "''",    "'.*'",    "[]",          "[1]", "[0.5, 2]",  "['x']",       "['']",
+        "[[1]]", "[['x']]", "[{ a = 1 }]", "{}",  "{ a = 1 }", "{ a = 'x' }", "{ a = { b = [1] } }",
+    };
+    size_t n_keys, n_sections;
+    const recipe_key *const key = recipe_keys(&n_keys);
+    const recipe_section *const section = recipe_sections(&n_sections);
+    int taken = 0, refused = 0;
+
+    (void)state;
+    for (size_t i = 0; i < n_keys + n_sections; i++)
+        for (size_t k = 0; k < THAW_COUNT(values); k++) {
+            thaw_recipe *r = NULL;
+            thaw_status status;
+            text t = TEXT_INIT;
+
+            if (i >= n_keys)
+                text_add(&t, section[i - n_keys].name);
+            else if (strncmp(key[i].section, "phase", 5) == 0)
+                text_addf(&t, "phase.1%s.%s", key[i].section + 5, key[i].name);
+            else
+                text_addf(&t, "%s%s%s", key[i].section, *key[i].section ? "." : "", key[i].name);
+            text_addf(&t, "=%s", values[k]);
+            status = parse(&r, MINIMAL, (const char *[]){t.data}, 1);
+            CHECK_MSG(status == THAW_OK || status == THAW_E_RECIPE, "%s: %s", t.data, thaw_error());
+            CHECK_MSG((status == THAW_OK) == (r != NULL), "%s", t.data);
+            taken += status == THAW_OK;
+            refused += status != THAW_OK;
+            thaw_recipe_destroy(r);
+            text_done(&t);
+        }
+    CHECK_MSG(taken > 100 && refused > 2000, "%d taken, %d refused", taken, refused);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -231,6 +270,7 @@ int main(void)
         cmocka_unit_test(contradictions_are_found),
         cmocka_unit_test(all_mistakes_come_at_once_in_order),
         cmocka_unit_test(very_many_mistakes_are_cut),
+        cmocka_unit_test(no_value_of_another_sort_is_taken_amiss),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
