@@ -264,10 +264,10 @@ static void make_room(bench *b)
         dst = THAW_MAX(dst, b->plan->slot[step->out[0]].bytes);
         weight = THAW_MAX(weight, b->params->item[b->plan->slot[step->in[1]].index].bytes);
         for (int role = 0; role < 3; role++)
-            for (int way = 0; way < WAY_COUNT; way++) {
+            for (int way = 0; way < EXEC_WAYS; way++) {
                 const dnn_problem p = problem_of(b->plan, step, (dnn_role)role);
-                const dense d = choice_possible(&p, (choice_way)way)
-                                    ? dense_find(b->library, &p, (choice_way)way)
+                const dense d = choice_possible(&p, (exec_way)way)
+                                    ? dense_find(b->library, &p, (exec_way)way)
                                     : (dense){0};
 
                 scratch = THAW_MAX(scratch, d.ready ? dense_scratch(&d, b->threads) : 0);
@@ -287,13 +287,13 @@ static void choose_way(bench *b, bare *k, const plan_step *step, dnn_role role)
     double best = INFINITY;
 
     k->problem = problem_of(b->plan, step, role);
-    for (int way = 0; way < WAY_COUNT; way++) {
+    for (int way = 0; way < EXEC_WAYS; way++) {
         bare tried = *k;
         double took = INFINITY;
 
-        if (!choice_possible(&k->problem, (choice_way)way))
+        if (!choice_possible(&k->problem, (exec_way)way))
             continue;
-        tried.ready = dense_find(b->library, &k->problem, (choice_way)way);
+        tried.ready = dense_find(b->library, &k->problem, (exec_way)way);
         if (!tried.ready.ready)
             continue;
         tried.weight = make_numbers(THAW_MAX(plain, dense_packed_bytes(&tried.ready)), 6);

@@ -41,7 +41,7 @@ static bool is_window_of(const dnn_problem *p, int64_t least, int64_t most)
  * (its bug 6035, in 2.6.3 too) writes past its scratch, over other tensors. */
 enum { VECTOR = 16 };
 
-bool choice_possible(const dnn_problem *p, choice_way way)
+bool choice_possible(const dnn_problem *p, exec_way way)
 {
     const bool weight = p->role == DNN_BACKWARD_WEIGHT;
 
@@ -52,6 +52,12 @@ bool choice_possible(const dnn_problem *p, choice_way way)
     if (way == WAY_PRODUCT)
         return p->linear == DNN_CONVOLUTION ? is_pixelwise(p) : weight;
     return !(weight && is_pixelwise(p) && skips(p) && p->channels < VECTOR);
+}
+
+bool choice_allowed(const dnn_problem *p, exec_way way, unsigned ways)
+{
+    return choice_possible(p, way) &&
+           ((ways & EXEC_ONLY(way)) != 0 || !choice_possible(p, WAY_LIBRARY));
 }
 
 /* ----------------------------------------------------------------------------------------------
@@ -92,28 +98,39 @@ static bool is_for_winograd(const dnn_problem *p)
 {
     const int64_t pixels = p->batch * p->out_height * p->out_width;
 
-    return choice_possible(p, WAY_WINOGRAD) &&
-           (p->channels * p->kernels <= MOST_WINOGRAD_WEIGHTS ||
+    return (p->channels * p->kernels <= MOST_WINOGRAD_WEIGHTS ||
             (p->renewed && pixels >= MANY_PIXELS)) &&
            THAW_MIN(p->channels, p->kernels) >= LEAST_WINOGRAD_CHANNELS && winograd_saving(p) >= 2;
 }
 
-choice_way choice_by_table(const dnn_problem *p)
+static bool is_for_product(const dnn_problem *p)
 {
-    if (p->linear)
-        return p->role == DNN_BACKWARD_WEIGHT && p->batch <= FEW_ROWS ? WAY_PRODUCT : WAY_LIBRARY;
-    if (is_for_winograd(p))
-        return WAY_WINOGRAD;
-    if (choice_possible(p, WAY_LOOPS) && is_window_of(p, LARGE_WINDOW, FAST_DEPTHWISE_TAPS))
-        return WAY_LOOPS;
-    for (size_t i = 0; is_pixelwise(p) && i < THAW_COUNT(product_table); i++)
+    for (size_t i = 0; i < THAW_COUNT(product_table); i++)
         if (product_table[i].role == p->role && product_table[i].skips == skips(p) &&
             p->channels >= product_table[i].least_channels &&
             p->channels <= product_table[i].most_channels &&
             p->channels * p->kernels >= product_table[i].least_weights &&
             p->out_height * p->out_width <= product_table[i].most_pixels)
-            return WAY_PRODUCT;
-    return WAY_LIBRARY;
+            return true;
+    return false;
+}
+
+static exec_way preferred(const dnn_problem *p, unsigned ways)
+{
+    if (p->linear)
+        return p->role == DNN_BACKWARD_WEIGHT && p->batch <= FEW_ROWS ? WAY_PRODUCT : WAY_LIBRARY;
+    if (choice_allowed(p, WAY_WINOGRAD, ways) && is_for_winograd(p))
+        return WAY_WINOGRAD;
+    if (choice_allowed(p, WAY_LOOPS, ways) && is_window_of(p, LARGE_WINDOW, FAST_DEPTHWISE_TAPS))
+        return WAY_LOOPS;
+    return choice_possible(p, WAY_PRODUCT) && is_for_product(p) ? WAY_PRODUCT : WAY_LIBRARY;
+}
+
+exec_way choice_by_table(const dnn_problem *p, unsigned ways)
+{
+    const exec_way way = preferred(p, ways);
+
+    return choice_allowed(p, way, ways) ? way : WAY_LIBRARY;
 }
 
 /* ----------------------------------------------------------------------------------------------
@@ -159,11 +176,11 @@ void choice_list_done(choice_list *list)
     *list = (choice_list){0};
 }
 
-choice_way choice_of(const choice_list *list, const dnn_problem *p)
+exec_way choice_of(const choice_list *list, const dnn_problem *p, unsigned ways)
 {
     const choice *const made = choice_find(list, p);
 
-    return made ? made->way : choice_by_table(p);
+    return made && choice_allowed(p, made->way, ways) ? made->way : choice_by_table(p, ways);
 }
 
 /* ----------------------------------------------------------------------------------------------

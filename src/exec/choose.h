@@ -14,28 +14,23 @@
 #include "exec/dnn.h"
 #include "exec/winograd.h"
 
-/* How a dense layer is computed. */
-typedef enum choice_way {
-    WAY_LIBRARY,  /* the library's kernel for such a layer */
-    WAY_PRODUCT,  /* a product of matrices; of gathered pixels, where the window skips some */
-    WAY_LOOPS,    /* loops of our own: the weight gradient of channels by themselves */
-    WAY_WINOGRAD, /* by tiles, with fewer multiplications; rounds otherwise */
-    WAY_COUNT = EXEC_WAYS
-} choice_way;
-
 /* Whether a problem, as the layer states it, can be computed so, with the same result. */
-bool choice_possible(const dnn_problem *p, choice_way way);
+bool choice_possible(const dnn_problem *p, exec_way way);
 
-/* The way of the table: of the problem alone. */
-choice_way choice_by_table(const dnn_problem *p);
+/* Whether it may be computed so: possible, and among these ways or without a kernel in the library.
+ */
+bool choice_allowed(const dnn_problem *p, exec_way way, unsigned ways);
+
+/* The way of the table: of the problem and what is allowed alone. */
+exec_way choice_by_table(const dnn_problem *p, unsigned ways);
 
 /* ----------------------------------------------------------------------------------------------
  * choices made before */
 
 typedef struct choice {
     dnn_problem key;           /* a problem less batch, bias, addend and activation */
-    choice_way way, table;     /* that is possible; the table's, for the batch that was measured */
-    double seconds[WAY_COUNT]; /* as measured; NAN: not */
+    exec_way way, table;       /* that is possible; the table's, for the batch that was measured */
+    double seconds[EXEC_WAYS]; /* as measured; NAN: not */
 } choice;
 
 typedef struct choice_list {
@@ -48,8 +43,8 @@ const choice *choice_find(const choice_list *list, const dnn_problem *p); /* NUL
 thaw_status choice_add(choice_list *list, const choice *c) THAW_MUST_USE;
 void choice_list_done(choice_list *list);
 
-/* The choice made before, else the table's. */
-choice_way choice_of(const choice_list *list, const dnn_problem *p);
+/* The choice made before where that is allowed, else the table's. */
+exec_way choice_of(const choice_list *list, const dnn_problem *p, unsigned ways);
 
 /*
  * A key as text: "forward of convolution 64 x 56 x 56 to 256 x 56 x 56, window 1 x 1, …". Parse
@@ -72,7 +67,7 @@ typedef struct dense {
 } dense;
 
 /* The kernel of a problem in a possible way. */
-dense dense_find(dnn_library *library, const dnn_problem *p, choice_way way);
+dense dense_find(dnn_library *library, const dnn_problem *p, exec_way way);
 size_t dense_scratch(const dense *d, int threads);
 thaw_status dense_run(const dense *d, const dnn_operands *operands, int threads) THAW_MUST_USE;
 
@@ -83,11 +78,11 @@ thaw_status dense_pack(const dense *d, void *packed, const float *weight,
                        int threads) THAW_MUST_USE;
 
 /*
- * Run a problem in all ways that are possible and want hardly more scratch than the table's, so
+ * Run a problem in all ways that are allowed and want hardly more scratch than the table's, so
  * that the memory predicted without measuring is enough; on numbers of its own, and choose the
  * fastest (measure.c). Memory for the operands is given back. Errors: THAW_E_NOMEM, THAW_E_OS.
  */
-thaw_status measure_ways(choice *out, dnn_library *library, const dnn_problem *p,
+thaw_status measure_ways(choice *out, dnn_library *library, const dnn_problem *p, unsigned ways,
                          int threads) THAW_MUST_USE;
 
 #endif

@@ -46,7 +46,7 @@ static dense as_loops(const dnn_problem *p)
     return d;
 }
 
-dense dense_find(dnn_library *library, const dnn_problem *p, choice_way way)
+dense dense_find(dnn_library *library, const dnn_problem *p, exec_way way)
 {
     dnn_problem asked = way == WAY_PRODUCT ? as_product(p) : *p;
     dense d = {.role = p->role, .makes_bias = asked.bias != 0};

@@ -173,15 +173,11 @@ static bool has_role(const exec_call *c, dnn_role role)
     return (c->wrt & (role == DNN_BACKWARD_DATA ? OP_IN(0) : OP_IN(1))) != 0;
 }
 
-static choice_way way_of(const exec *e, const dnn_problem *p)
+static exec_way way_of(const exec *e, const dnn_problem *p)
 {
     const dnn_state *const state = e->impl;
 
-    const choice_way way = e->by_table ? choice_by_table(p) : choice_of(&state->choices, p);
-
-    if (e->by_library && choice_possible(p, WAY_LIBRARY))
-        return WAY_LIBRARY;
-    return way == WAY_WINOGRAD && e->no_winograd ? WAY_LIBRARY : way;
+    return e->by_table ? choice_by_table(p, e->ways) : choice_of(&state->choices, p, e->ways);
 }
 
 /* false when one is lacking. */
@@ -356,7 +352,8 @@ static size_t dnn_scratch(const exec *e, const plan *p, const plan_step *step)
  * choices */
 
 /* Whether a step has a problem in this role that can be computed in several ways. */
-static bool has_choice(dnn_problem *problem, const plan *p, const plan_step *step, dnn_role role)
+static bool has_choice(dnn_problem *problem, const exec *e, const plan *p, const plan_step *step,
+                       dnn_role role)
 {
     int n = 0;
     exec_call c;
@@ -366,8 +363,8 @@ static bool has_choice(dnn_problem *problem, const plan *p, const plan_step *ste
     exec_step_shapes(&c, p, step);
     if (!has_role(&c, role) || !problem_of(problem, &c, p, step, role))
         return false;
-    for (int way = 0; way < WAY_COUNT; way++)
-        n += choice_possible(problem, (choice_way)way);
+    for (int way = 0; way < EXEC_WAYS; way++)
+        n += choice_allowed(problem, (exec_way)way, e->ways);
     return n > 1;
 }
 
@@ -378,10 +375,10 @@ static thaw_status measure_step(dnn_state *state, const exec *e, const plan *p,
         dnn_problem problem;
         choice made;
 
-        if (!has_choice(&problem, p, step, (dnn_role)role) ||
+        if (!has_choice(&problem, e, p, step, (dnn_role)role) ||
             choice_find(&state->choices, &problem))
             continue;
-        THAW_CHECK(measure_ways(&made, state->library, &problem, e->threads));
+        THAW_CHECK(measure_ways(&made, state->library, &problem, e->ways, e->threads));
         THAW_CHECK(choice_add(&state->choices, &made));
     }
     return THAW_OK;
@@ -401,7 +398,7 @@ static thaw_status dnn_measure(exec *e, const plan *p)
 static thaw_status dnn_choose(exec *e, const exec_choice *c, const char *name)
 {
     dnn_state *const state = e->impl;
-    choice made = {.way = (choice_way)c->way, .table = (choice_way)c->table};
+    choice made = {.way = (exec_way)c->way, .table = (exec_way)c->table};
 
     memcpy(made.seconds, c->seconds, sizeof made.seconds);
     if (!choice_parse(&made.key, c->problem))
@@ -438,7 +435,7 @@ static void dnn_tell(text *out, const exec *e, const plan *p, const plan_step *s
     for (int role = 0; role < 3; role++) {
         dnn_problem problem;
 
-        if (!has_choice(&problem, p, step, (dnn_role)role))
+        if (!has_choice(&problem, e, p, step, (dnn_role)role))
             continue;
         text_addf(out, json ? "%s\"%s\":\"%s\"" : "%s%s: %s", before, role_name[role],
                   exec_way_name((int)way_of(e, &problem)));

@@ -89,6 +89,7 @@ thaw_status exec_open(exec **out, const exec_ops *ops, params *p, int threads)
     e->ops = ops;
     e->params = p;
     e->threads = THAW_MAX(threads, 1);
+    e->ways = EXEC_ANY_WAY;
     if (ops->open)
         THAW_TRY(ops->open(e));
     *out = e;
@@ -103,9 +104,9 @@ void exec_set_sums(exec *e, bool in_double)
     e->double_sums = in_double;
 }
 
-void exec_set_winograd(exec *e, bool on)
+void exec_set_ways(exec *e, unsigned ways)
 {
-    e->no_winograd = !on;
+    e->ways = ways;
 }
 
 /* ----------------------------------------------------------------------------------------------
@@ -136,11 +137,6 @@ bool exec_choice_at(exec_choice *out, const exec *e, int i)
 void exec_by_table(exec *e, bool on)
 {
     e->by_table = on;
-}
-
-void exec_by_library(exec *e, bool on)
-{
-    e->by_library = on;
 }
 
 void exec_tell(const void *e, text *out, const plan *p, const plan_step *step, bool json)

@@ -14,12 +14,22 @@
 typedef struct exec exec;                 /* an executor at work: threads, arena, packed weights */
 typedef struct exec_session exec_session; /* one plan, awake */
 
-/*
- * Which way a dense layer is computed, where several give the same result. problem: its shape and
- * role as text; seconds: of each way as measured, NAN where it was not.
- */
+/* How a dense layer is computed, where several ways give the same result. */
+typedef enum exec_way {
+    WAY_LIBRARY,  /* the library's kernel for such a layer */
+    WAY_PRODUCT,  /* a product of matrices; of gathered pixels, where the window skips some */
+    WAY_LOOPS,    /* loops of our own: the weight gradient of channels by themselves */
+    WAY_WINOGRAD, /* by tiles, with fewer multiplications; rounds otherwise */
+    EXEC_WAYS
+} exec_way;
+
+/* Sets of ways: a bit each. */
+#define EXEC_ONLY(way) (1u << (way))
+#define EXEC_ANY_WAY   (EXEC_ONLY(EXEC_WAYS) - 1)
+
+/* One that was made. problem: a layer's shape and role as text; seconds: of each way as measured,
+ * NAN where it was not. */
 #define EXEC_CHOICE_TEXT 192
-#define EXEC_WAYS        4
 typedef struct exec_choice {
     char problem[EXEC_CHOICE_TEXT];
     int way;   /* of exec_way_name */
@@ -75,9 +85,9 @@ void exec_close(exec *e);
  */
 void exec_set_sums(exec *e, bool in_double);
 
-/* Whether windows of three by three pixels may be computed by Winograd's way, which they are from
- * the start. To be said before plans are compiled for this executor. */
-void exec_set_winograd(exec *e, bool on);
+/* The ways in which dense layers may be computed, from the start any; another is taken only where
+ * the library has no kernel. To be said before plans are compiled for this executor. */
+void exec_set_ways(exec *e, unsigned ways);
 
 /*
  * Choices. What a plan needs follows from them, so they are made before plans are compiled; without
@@ -94,10 +104,6 @@ thaw_status exec_measure(exec *e, const plan *p) THAW_MUST_USE;
 thaw_status exec_choose(exec *e, const exec_choice *c, const char *name) THAW_MUST_USE;
 bool exec_choice_at(exec_choice *out, const exec *e, int i);
 void exec_by_table(exec *e, bool on);
-
-/* No kernels of our own where the library has one for a dense layer: for comparison. To be said
- * before plans are compiled. */
-void exec_by_library(exec *e, bool on);
 const char *exec_way_name(int way); /* "library"; NULL: no such way */
 
 /* How a step is computed where that is a choice, for people ("weight: product, measured") or as
@@ -171,7 +177,8 @@ struct exec {
     const exec_ops *ops;
     params *params;
     int threads;
-    bool double_sums, by_table, by_library, no_winograd;
+    unsigned ways; /* those allowed */
+    bool double_sums, by_table;
     char *arena; /* moves when its size changes: keep no pointers into it */
     size_t arena_bytes;
     exec_session *awake; /* all of them, linked by next */

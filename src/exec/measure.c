@@ -1,5 +1,5 @@
 /*
- * measure.c - a dense layer's problem is run in every way that is possible, on numbers of its own,
+ * measure.c - a dense layer's problem is run in every way that is allowed, on numbers of its own,
  * and the fastest is chosen.
  *
  * Ways take turns, and the best time of each counts: what else the machine does then falls on all
@@ -24,8 +24,8 @@ enum { ROUNDS = 3, MOST_ROUNDS = 12 };
 
 typedef struct measurement {
     const dnn_problem *problem;
-    dense way[WAY_COUNT];    /* not ready: not possible */
-    void *packed[WAY_COUNT]; /* weight as the kernel wants it; NULL: as it is */
+    dense way[EXEC_WAYS];    /* not ready: not allowed */
+    void *packed[EXEC_WAYS]; /* weight as the kernel wants it; NULL: as it is */
     float *src, *dst, *weight, *bias;
     void *scratch;
     int threads;
@@ -96,7 +96,7 @@ static thaw_status make_room(measurement *m)
 {
     size_t bytes = fast_column_scratch(count_rows(m->problem), m->problem->kernels);
 
-    for (int way = 0; way < WAY_COUNT; way++) {
+    for (int way = 0; way < EXEC_WAYS; way++) {
         const dense *const d = &m->way[way];
         const size_t packed = dense_packed_bytes(d);
 
@@ -116,7 +116,7 @@ static thaw_status make_room(measurement *m)
 
 static void measurement_done(measurement *m)
 {
-    for (int way = 0; way < WAY_COUNT; way++)
+    for (int way = 0; way < EXEC_WAYS; way++)
         thaw__free(m->packed[way]);
     thaw__free(m->scratch);
     thaw__free(m->bias);
@@ -152,14 +152,14 @@ static thaw_status run_once(double *seconds, const measurement *m, int way)
 }
 
 /* The first round warms up. */
-static thaw_status run_rounds(double best[WAY_COUNT], const measurement *m)
+static thaw_status run_rounds(double best[EXEC_WAYS], const measurement *m)
 {
     double sum = 0;
 
-    for (int way = 0; way < WAY_COUNT; way++)
+    for (int way = 0; way < EXEC_WAYS; way++)
         best[way] = NAN;
     for (int round = 0; round <= ROUNDS || (round <= MOST_ROUNDS && sum < ENOUGH); round++)
-        for (int way = 0; way < WAY_COUNT; way++) {
+        for (int way = 0; way < EXEC_WAYS; way++) {
             double seconds;
 
             if (!m->way[way].ready)
@@ -172,17 +172,17 @@ static thaw_status run_rounds(double best[WAY_COUNT], const measurement *m)
     return THAW_OK;
 }
 
-static choice_way fastest(const double seconds[WAY_COUNT], choice_way table)
+static exec_way fastest(const double seconds[EXEC_WAYS], exec_way table)
 {
-    choice_way best = table;
+    exec_way best = table;
 
-    for (int way = 0; way < WAY_COUNT; way++)
+    for (int way = 0; way < EXEC_WAYS; way++)
         if (seconds[way] < (best == table ? CLEARLY : 1) * seconds[best])
-            best = (choice_way)way;
+            best = (exec_way)way;
     return best;
 }
 
-static void find_ways(measurement *m, dnn_library *library, choice_way table)
+static void find_ways(measurement *m, dnn_library *library, exec_way table, unsigned ways)
 {
     size_t most = SIZE_MAX, most_packed = SIZE_MAX;
 
@@ -191,11 +191,11 @@ static void find_ways(measurement *m, dnn_library *library, choice_way table)
         most_packed = dense_packed_bytes(&m->way[table]) + SPARE;
         most = dense_scratch(&m->way[table], m->threads) + SPARE;
     }
-    for (int i = 0; i < WAY_COUNT; i++) {
-        const choice_way way = (choice_way)i;
+    for (int i = 0; i < EXEC_WAYS; i++) {
+        const exec_way way = (exec_way)i;
         dense d;
 
-        if (way == table || !choice_possible(m->problem, way))
+        if (way == table || !choice_allowed(m->problem, way, ways))
             continue;
         d = dense_find(library, m->problem, way);
         if (d.ready && dense_scratch(&d, m->threads) <= most &&
@@ -204,14 +204,15 @@ static void find_ways(measurement *m, dnn_library *library, choice_way table)
     }
 }
 
-thaw_status measure_ways(choice *out, dnn_library *library, const dnn_problem *p, int threads)
+thaw_status measure_ways(choice *out, dnn_library *library, const dnn_problem *p, unsigned ways,
+                         int threads)
 {
-    const choice_way table = choice_by_table(p);
+    const exec_way table = choice_by_table(p, ways);
     measurement m = {.problem = p, .threads = threads};
     choice made = {.key = choice_key(p), .table = table};
     thaw_status status;
 
-    find_ways(&m, library, table);
+    find_ways(&m, library, table, ways);
     THAW_TRY(make_operands(&m));
     THAW_TRY(make_room(&m));
     THAW_TRY(run_rounds(made.seconds, &m));

@@ -414,6 +414,14 @@ done:
 /* ----------------------------------------------------------------------------------------------
  * all of it */
 
+/* Ways of dense layers that the recipe leaves. */
+static unsigned ways_of(const thaw_recipe *r)
+{
+    return r->tune == TUNE_LIBRARY ? EXEC_ONLY(WAY_LIBRARY)
+           : r->winograd           ? EXEC_ANY_WAY
+                                   : EXEC_ANY_WAY & ~EXEC_ONLY(WAY_WINOGRAD);
+}
+
 thaw_status job_open(job **out, const thaw_recipe *recipe, const thaw_run_options *options,
                      const char *weights, unsigned needs)
 {
@@ -443,8 +451,7 @@ thaw_status job_open(job **out, const thaw_recipe *recipe, const thaw_run_option
         THAW_TRY(exec_open(&j->exec, ops, j->params, j->threads));
     if (j->exec) {
         exec_set_sums(j->exec, recipe->double_sums);
-        exec_by_library(j->exec, recipe->tune == TUNE_LIBRARY);
-        exec_set_winograd(j->exec, recipe->winograd);
+        exec_set_ways(j->exec, ways_of(recipe));
     }
     THAW_TRY(tune_take(j, weights));
     THAW_TRY(tune_take(j, recipe->folder));

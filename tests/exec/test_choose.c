@@ -92,7 +92,7 @@ static dnn_problem pixelwise(dnn_role role, int64_t channels, int64_t kernels, i
 /* The chosen way is the fastest; where the table's is nearly as fast, that one. */
 static void check_choice(const choice *made)
 {
-    for (int way = 0; way < WAY_COUNT; way++)
+    for (int way = 0; way < EXEC_WAYS; way++)
         CHECK_MSG(!(made->seconds[way] < 0.97 * made->seconds[made->way]),
                   "way %d takes %g s, the chosen one, %d, %g s", way, made->seconds[way], made->way,
                   made->seconds[made->way]);
@@ -104,7 +104,7 @@ static void check_choice(const choice *made)
 
 static void test_clock_decides(void **state)
 {
-    int others = 0, ways[WAY_COUNT] = {0};
+    int others = 0, ways[EXEC_WAYS] = {0};
     dnn_library *library;
     os_table table;
 
@@ -116,8 +116,8 @@ static void test_clock_decides(void **state)
         const dnn_problem p = pixelwise((dnn_role)(i % 3), 16 + i, 40 - i / 2, 5, 1 + i / 3 % 2);
         choice made;
 
-        CHECK_OK(measure_ways(&made, library, &p, 1));
-        CHECK_INT(made.table, choice_by_table(&p));
+        CHECK_OK(measure_ways(&made, library, &p, EXEC_ANY_WAY, 1));
+        CHECK_INT(made.table, choice_by_table(&p, EXEC_ANY_WAY));
         check_choice(&made);
         others += made.way != made.table;
         ways[made.way]++;
@@ -147,15 +147,15 @@ static void test_measure_edges(void **state)
     os_install(&table);
     fast_set_threads(1);
     CHECK_OK(dnn_open(&library));
-    CHECK_OK(measure_ways(&made, library, &p, 1));
-    CHECK_INT(made.way, choice_by_table(&p));
+    CHECK_OK(measure_ways(&made, library, &p, EXEC_ANY_WAY, 1));
+    CHECK_INT(made.way, choice_by_table(&p, EXEC_ANY_WAY));
     CHECK_INT(made.key.batch, 0);
     const size_t kept = thaw__mem_current();
     for (int n = 1, more = 1; more; n++) {
         thaw_status status;
 
         check_alloc_fail(n, false);
-        status = measure_ways(&made, library, &p, 1);
+        status = measure_ways(&made, library, &p, EXEC_ANY_WAY, 1);
         more = check_alloc_restore();
         CHECK_INT(status, more ? THAW_E_NOMEM : THAW_OK);
         CHECK_INT(thaw__mem_current(), kept);
@@ -264,7 +264,7 @@ static void test_possible(void **state)
     (void)state;
     /* the library's own would write past its scratch */
     CHECK(!choice_possible(&p, WAY_LIBRARY) && choice_possible(&p, WAY_PRODUCT));
-    CHECK_INT(choice_by_table(&p), WAY_PRODUCT);
+    CHECK_INT(choice_by_table(&p, EXEC_ANY_WAY), WAY_PRODUCT);
     p.channels = 16;
     CHECK(choice_possible(&p, WAY_LIBRARY) && choice_possible(&p, WAY_PRODUCT));
     p.window[0] = p.window[1] = 3;
@@ -274,7 +274,7 @@ static void test_possible(void **state)
     p.groups = 32;
     p.window[0] = p.window[1] = 5;
     p.pad[0] = p.pad[1] = 2;
-    CHECK_INT(choice_by_table(&p), WAY_LOOPS);
+    CHECK_INT(choice_by_table(&p, EXEC_ANY_WAY), WAY_LOOPS);
     p.window[0] = p.window[1] = 8;
     CHECK(!choice_possible(&p, WAY_LOOPS));
     p = (dnn_problem){
@@ -301,25 +301,54 @@ static void test_winograd(void **state)
     for (int role = 0; role < 3; role++) {
         dnn_problem p = threefold((dnn_role)role, 64, 128, 14);
 
-        CHECK_INT(choice_by_table(&p), WAY_WINOGRAD);
+        CHECK_INT(choice_by_table(&p, EXEC_ANY_WAY), WAY_WINOGRAD);
         p.batch = 1;
-        CHECK_INT(choice_by_table(&p), WAY_WINOGRAD);
+        CHECK_INT(choice_by_table(&p, EXEC_ANY_WAY), WAY_WINOGRAD);
         p = threefold((dnn_role)role, 64, 64, 2);
-        CHECK_INT(choice_by_table(&p), WAY_LIBRARY);
+        CHECK_INT(choice_by_table(&p, EXEC_ANY_WAY), WAY_LIBRARY);
         p = threefold((dnn_role)role, 32, 64, 14);
-        CHECK_INT(choice_by_table(&p), WAY_LIBRARY);
+        CHECK_INT(choice_by_table(&p, EXEC_ANY_WAY), WAY_LIBRARY);
         CHECK(choice_possible(&p, WAY_WINOGRAD));
         p = threefold((dnn_role)role, 512, 512, 14);
-        CHECK_INT(choice_by_table(&p), WAY_LIBRARY);
+        CHECK_INT(choice_by_table(&p, EXEC_ANY_WAY), WAY_LIBRARY);
         p.batch = 16;
         p.renewed = 1;
-        CHECK_INT(choice_by_table(&p), WAY_WINOGRAD);
+        CHECK_INT(choice_by_table(&p, EXEC_ANY_WAY), WAY_WINOGRAD);
         p.batch = 2;
-        CHECK_INT(choice_by_table(&p), WAY_LIBRARY);
+        CHECK_INT(choice_by_table(&p, EXEC_ANY_WAY), WAY_LIBRARY);
         p = threefold((dnn_role)role, 64, 64, 14);
         p.bf16 = 1;
         CHECK(!choice_possible(&p, WAY_WINOGRAD));
     }
+}
+
+/* What is not allowed is not taken, measured or not; but where the library has nothing. */
+static void test_allowed(void **state)
+{
+    const unsigned only = EXEC_ONLY(WAY_LIBRARY), but = EXEC_ANY_WAY & ~EXEC_ONLY(WAY_WINOGRAD);
+    dnn_problem p = threefold(DNN_FORWARD, 64, 128, 14);
+    dnn_library *library;
+    choice_list list = {0};
+    choice made;
+
+    (void)state;
+    CHECK_INT(choice_by_table(&p, but), WAY_LIBRARY);
+    CHECK_INT(choice_by_table(&p, only), WAY_LIBRARY);
+    made = (choice){.key = choice_key(&p), .way = WAY_WINOGRAD};
+    CHECK_OK(choice_add(&list, &made));
+    CHECK_INT(choice_of(&list, &p, EXEC_ANY_WAY), WAY_WINOGRAD);
+    CHECK_INT(choice_of(&list, &p, but), WAY_LIBRARY);
+    choice_list_done(&list);
+    CHECK_OK(dnn_open(&library));
+    CHECK_OK(measure_ways(&made, library, &p, but, 1));
+    CHECK_INT(made.way, WAY_LIBRARY);
+    CHECK(isnan(made.seconds[WAY_WINOGRAD]) && !isnan(made.seconds[WAY_LIBRARY]));
+    dnn_close(library);
+    p = pixelwise(DNN_BACKWARD_DATA, 64, 32, 9, 1);
+    CHECK_INT(choice_by_table(&p, but), WAY_PRODUCT);
+    CHECK_INT(choice_by_table(&p, only), WAY_LIBRARY);
+    p = pixelwise(DNN_BACKWARD_WEIGHT, 8, 32, 9, 2);
+    CHECK_INT(choice_by_table(&p, only), WAY_PRODUCT);
 }
 
 /* A choice holds for any batch, bias, addend and activation; not for another role. */
@@ -330,7 +359,7 @@ static void test_list(void **state)
     choice_list list = {0};
 
     (void)state;
-    CHECK_INT(choice_of(&list, &p), WAY_LIBRARY);
+    CHECK_INT(choice_of(&list, &p, EXEC_ANY_WAY), WAY_LIBRARY);
     for (int i = 0; i < 200; i++) {
         made.key.channels = 64 + i;
         CHECK_OK(choice_add(&list, &made));
@@ -338,7 +367,7 @@ static void test_list(void **state)
     p.batch = 99;
     p.bias = p.adds = 1;
     p.activation = DNN_RELU;
-    CHECK_INT(choice_of(&list, &p), WAY_PRODUCT);
+    CHECK_INT(choice_of(&list, &p, EXEC_ANY_WAY), WAY_PRODUCT);
     CHECK(choice_find(&list, &p) == &list.item[0]);
     p.role = DNN_BACKWARD_WEIGHT;
     CHECK(choice_find(&list, &p) == NULL);
@@ -403,8 +432,8 @@ int main(void)
         cmocka_unit_test(test_ways_agree),    cmocka_unit_test(test_clock_decides),
         cmocka_unit_test(test_measure_edges), cmocka_unit_test(test_depthwise),
         cmocka_unit_test(test_possible),      cmocka_unit_test(test_winograd),
-        cmocka_unit_test(test_list),          cmocka_unit_test(test_texts),
-        cmocka_unit_test(test_bad_texts),
+        cmocka_unit_test(test_allowed),       cmocka_unit_test(test_list),
+        cmocka_unit_test(test_texts),         cmocka_unit_test(test_bad_texts),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
