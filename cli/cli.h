@@ -42,6 +42,7 @@ enum {
 
 /* A command line, parsed. Everything points into argv. */
 typedef struct cli_args {
+    const struct cli_command *command;
     const char *operand[CLI_MAX_OPERANDS];
     int n_operands;
     const char *const *sets; /* [n_sets], "key=value" */
@@ -102,10 +103,10 @@ thaw_run_options cli_run_options(const cli_args *args);
 /* ----------------------------------------------------------------------------------------------
  * saying things (say.c) */
 
-/* "thaw: error: ..." on stderr. cli_usage also says where help is, and returns the exit code of a
- * wrong command line. */
+/* "thaw: error: ..." on stderr. cli_usage also says where help on the command is (args NULL: on all
+ * of them), and returns the exit code of a wrong command line. */
 void cli_error(const char *format, ...) THAW_PRINTF(1, 2);
-int cli_usage(const char *format, ...) THAW_PRINTF(1, 2);
+int cli_usage(const cli_args *args, const char *format, ...) THAW_PRINTF(2, 3);
 
 /* Report a failed call of the library, one line for each line of its text, and return the exit
  * code. THAW_OK: nothing, 0. */

@@ -35,6 +35,7 @@ int cmd_lr(const cli_args *args)
     errno = 0;
     coefficient = strtod(args->operand[1], &end);
     if (errno != 0 || end == args->operand[1] || *end != '\0')
-        return cli_usage("'%s' is no coefficient: a number of 0 or more is", args->operand[1]);
+        return cli_usage(args, "'%s' is no coefficient: a number of 0 or more is",
+                         args->operand[1]);
     return edit(args, THAW_EDIT_LR, coefficient, 2);
 }

@@ -210,9 +210,9 @@ int cmd_eval(const cli_args *args)
     thaw_status status = THAW_OK;
 
     if (!path && !args->recipe)
-        return cli_usage("'thaw eval' needs a PATH, a --recipe, or both");
+        return cli_usage(args, "'thaw eval' needs a PATH, a --recipe, or both");
     if (args->n_sets > 0 && !args->recipe)
-        return cli_usage("--set changes a recipe: give it with --recipe");
+        return cli_usage(args, "--set changes a recipe: give it with --recipe");
     if (args->recipe)
         status = cli_load(&recipe, args->recipe, args);
     if (status == THAW_OK)

@@ -98,7 +98,7 @@ int cmd_help(const cli_args *args)
             return topics[i].print(args);
     command = cli_find(name);
     if (!command)
-        return cli_usage("there is no help on '%s'%s", name,
+        return cli_usage(NULL, "there is no help on '%s'%s", name,
                          cli_near(near, sizeof near, name, topic_name));
     return help_command(command);
 }

@@ -24,7 +24,7 @@ int cmd_init(const cli_args *args)
     if (args->list)
         return list_presets();
     if (args->n_operands < 1)
-        return cli_usage("'thaw init' needs a MODEL, and the DATA to learn from");
+        return cli_usage(args, "'thaw init' needs a MODEL, and the DATA to learn from");
     status = thaw_init(&text, args->operand[0], args->preset, &options, &args->operand[1],
                        args->n_operands - 1);
     return status == THAW_OK ? cli_print(text) : cli_report(status);

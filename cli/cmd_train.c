@@ -102,27 +102,28 @@ static int finish(progress *p, thaw_status status, const char *run)
 }
 
 /* "runs/" and the recipe's file name without its ending. */
-static int default_run(char *out, size_t size, const char *recipe)
+static int default_run(char *out, size_t size, const cli_args *args)
 {
+    const char *recipe = args->operand[0];
     const char *slash = strrchr(recipe, '/');
     const char *name = slash ? slash + 1 : recipe;
     const char *dot = strrchr(name, '.');
     const int n = (int)(dot && dot > name ? dot - name : (ptrdiff_t)strlen(name));
 
     if (n == 0 || (size_t)snprintf(out, size, "runs/%.*s", n, name) >= size)
-        return cli_usage("no name for a run folder in '%s': give one with --run", recipe);
+        return cli_usage(args, "no name for a run folder in '%s': give one with --run", recipe);
     return 0;
 }
 
 /* A run is never overwritten; say so before the data are read. */
-static int check_free(const char *run)
+static int check_free(const cli_args *args, const char *run)
 {
     static const char *const marks[] = {"recipe.toml", "events.jsonl", "checkpoints"};
     char path[4096];
 
     for (size_t i = 0; i < CLI_COUNT(marks); i++) {
         if ((size_t)snprintf(path, sizeof path, "%s/%s", run, marks[i]) >= sizeof path)
-            return cli_usage("the path '%s' is too long", run);
+            return cli_usage(args, "the path '%s' is too long", run);
         if (access(path, F_OK) == 0) {
             cli_error("'%s' holds a run already: go on with 'thaw resume %s', or choose another "
                       "folder with --run [%s]",
@@ -146,12 +147,12 @@ int cmd_train(const cli_args *args)
     if (status != THAW_OK)
         return cli_report(status);
     if (!options.run) {
-        code = default_run(run, sizeof run, args->operand[0]);
+        code = default_run(run, sizeof run, args);
         if (code != 0)
             goto done;
         options.run = run;
     }
-    code = check_free(options.run);
+    code = check_free(args, options.run);
     if (code != 0)
         goto done;
     progress_init(&p, args);

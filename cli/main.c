@@ -58,7 +58,7 @@ int main(int argc, char **argv)
             name = synonyms[i].command;
     command = cli_find(name);
     if (!command)
-        return cli_usage("unknown command '%s'%s", name,
+        return cli_usage(NULL, "unknown command '%s'%s", name,
                          cli_near(near, sizeof near, name, command_name));
     code = cli_parse(&args, command, argc > 2 ? argc - 2 : 0, argv + 2);
     if (code != 0)

@@ -67,7 +67,7 @@ static const cli_option *find(const char *word, size_t n)
     return strcmp(word, "-h") == 0 ? find("--help", 6) : NULL;
 }
 
-static int parse_count(int *out, const cli_option *option, const char *value)
+static int parse_count(const cli_args *args, int *out, const cli_option *option, const char *value)
 {
     char *end;
     long n;
@@ -75,7 +75,7 @@ static int parse_count(int *out, const cli_option *option, const char *value)
     errno = 0;
     n = strtol(value, &end, 10);
     if (errno != 0 || *end != '\0' || end == value || n < 1 || n > INT_MAX)
-        return cli_usage("'%s' is no value for %s: a whole number of 1 or more is", value,
+        return cli_usage(args, "'%s' is no value for %s: a whole number of 1 or more is", value,
                          option->name);
     *out = (int)n;
     return 0;
@@ -92,14 +92,15 @@ static int store(cli_args *args, const cli_option *option, char *value, char **a
         return 0;
     case KIND_TEXT:
         if (*value == '\0')
-            return cli_usage("%s has an empty value", option->name);
+            return cli_usage(args, "%s has an empty value", option->name);
         *(const char **)field = value;
         return 0;
     case KIND_COUNT:
-        return parse_count(field, option, value);
+        return parse_count(args, field, option, value);
     case KIND_LIST:
         if (!strchr(value, '='))
-            return cli_usage("'%s' is no value for %s: %s is", value, option->name, option->value);
+            return cli_usage(args, "'%s' is no value for %s: %s is", value, option->name,
+                             option->value);
         argv[args->n_sets++] = value;
         return 0;
     }
@@ -115,17 +116,18 @@ static int parse_option(cli_args *args, const cli_command *command, int n, char 
     char *value = NULL;
 
     if (!option)
-        return cli_usage("unknown option '%.*s'%s", (int)length, word,
+        return cli_usage(args, "unknown option '%.*s'%s", (int)length, word,
                          cli_near(near, sizeof near, word, option_name));
     if (!takes(command, option))
-        return cli_usage("'thaw %s' has no option %s", command->name, option->name);
+        return cli_usage(args, "'thaw %s' has no option %s", command->name, option->name);
     if (word[length] == '=')
         value = word + length + 1;
     if (!option->value && value)
-        return cli_usage("%s takes no value", option->name);
+        return cli_usage(args, "%s takes no value", option->name);
     if (option->value && !value) {
         if (*at + 1 >= n)
-            return cli_usage("%s needs a value: %s %s", option->name, option->name, option->value);
+            return cli_usage(args, "%s needs a value: %s %s", option->name, option->name,
+                             option->value);
         value = argv[++*at];
     }
     return store(args, option, value, argv);
@@ -136,7 +138,7 @@ int cli_parse(cli_args *args, const cli_command *command, int n, char **argv)
     bool options = true;
     int code;
 
-    *args = (cli_args){0};
+    *args = (cli_args){.command = command};
     for (int i = 0; i < n; i++) {
         if (options && strcmp(argv[i], "--") == 0) {
             options = false;
@@ -145,7 +147,7 @@ int cli_parse(cli_args *args, const cli_command *command, int n, char **argv)
             if (code != 0)
                 return code;
         } else if (args->n_operands == command->most) {
-            return cli_usage("'thaw %s' does not know what to do with '%s'", command->name,
+            return cli_usage(args, "'thaw %s' does not know what to do with '%s'", command->name,
                              argv[i]);
         } else {
             args->operand[args->n_operands++] = argv[i];
@@ -153,7 +155,7 @@ int cli_parse(cli_args *args, const cli_command *command, int n, char **argv)
     }
     args->sets = (const char *const *)argv;
     if (!args->help && args->n_operands < command->least)
-        return cli_usage("'thaw %s' needs %s", command->name, command->operands);
+        return cli_usage(args, "'thaw %s' needs %s", command->name, command->operands);
     return 0;
 }
 

@@ -62,15 +62,18 @@ void cli_error(const char *format, ...)
     error_line(text, strlen(text), "");
 }
 
-int cli_usage(const char *format, ...)
+int cli_usage(const cli_args *args, const char *format, ...)
 {
-    char text[4096];
-    va_list args;
+    const char *const command = args && args->command ? args->command->name : NULL;
+    char text[4096], tail[64];
+    va_list values;
 
-    va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
-    va_end(args);
-    error_line(text, strlen(text), "; see 'thaw help'");
+    va_start(values, format);
+    vsnprintf(text, sizeof text, format, values);
+    va_end(values);
+    snprintf(tail, sizeof tail, "; see 'thaw help%s%s'", command ? " " : "",
+             command ? command : "");
+    error_line(text, strlen(text), tail);
     return thaw_exit_code(THAW_E_USAGE);
 }
 
