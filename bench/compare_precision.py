@@ -30,7 +30,7 @@ std = 0.3530
 batch = 32
 [optimizer]
 name = "sgd"
-lr = 0.05
+lr = 0.01
 momentum = 0.9
 [schedule]
 name = "cosine"
