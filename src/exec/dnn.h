@@ -99,4 +99,7 @@ thaw_status dnn_run(const dnn_kernel *k, const dnn_operands *operands) THAW_MUST
 /* "oneDNN 2.6.3, avx512_core_vnni". */
 void dnn_describe(char *buffer, size_t size);
 
+/* Bytes that the library takes for itself beyond those of version 2.6: measured. */
+size_t dnn_more_bytes(void);
+
 #endif

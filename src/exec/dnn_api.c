@@ -174,6 +174,11 @@ dnnl_status_t dnn_append_eltwise(dnnl_post_ops_t ops, dnnl_alg_kind_t kind, floa
 #endif
 }
 
+size_t dnn_more_bytes(void)
+{
+    return DNNL_VERSION_MAJOR >= 3 ? (size_t)16 << 20 : 0;
+}
+
 /* ----------------------------------------------------------------------------------------------
  * names */
 

@@ -558,7 +558,8 @@ static thaw_status dnn_foresee(exec_needs *out, const exec *e, const plan *const
     }
     for (int i = 0; i < n; i++)
         count_needs(&count, e, p[i]);
-    *out = (exec_needs){.packed = count.packings.bytes, .kernels = count.n_kernels};
+    *out = (exec_needs){
+        .packed = count.packings.bytes, .library = dnn_more_bytes(), .kernels = count.n_kernels};
 done:
     thaw__free(count.kernel);
     thaw__free(count.packings.need);

@@ -39,8 +39,9 @@ typedef struct exec_choice {
 
 /* What plans need while awake, beside the arena. */
 typedef struct exec_needs {
-    size_t packed; /* bytes of packed weights: exec_packed_bytes */
-    int kernels;   /* of the kernel library, each of which has code of its own */
+    size_t packed;  /* bytes of packed weights: exec_packed_bytes */
+    size_t library; /* bytes of the kernel library itself, beyond those of its oldest version */
+    int kernels;    /* of the kernel library, each of which has code of its own */
 } exec_needs;
 
 /* One executor. Members other than name, supports and run may be NULL: nothing to do, no bytes. */

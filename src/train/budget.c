@@ -121,7 +121,7 @@ static thaw_status account(budget *b, const job *j, int phase, const plan *train
 
     if (j->exec)
         THAW_CHECK(exec_foresee(&needs, j->exec, both, evaluates(j) ? 2 : 1));
-    b->libraries = BASELINE + (size_t)needs.kernels * KERNEL;
+    b->libraries = BASELINE + needs.library + (size_t)needs.kernels * KERNEL;
     b->packed = needs.packed;
     b->weights = train->param_bytes;
     b->gradients = train->grad_bytes;

@@ -588,7 +588,7 @@ static void test_ref_packs_nothing(void **state)
 {
     op_case c;
     op_plan p;
-    exec_needs needs = {7, 7};
+    exec_needs needs = {7, 7, 7};
 
     (void)state;
     make(&p, &c, OP_CONV2D, 1, OP_CASE_LARGE, &exec_ref);
