@@ -353,7 +353,8 @@ def main():
 
     counts = ", ".join(f"{w.key} {len(w.runs['thaw'])}" for w in works)
     page = [f"# thaw beside PyTorch: {o.arch}, {o.side} × {o.side}, batch {o.batch}", "",
-            "Written by `./dev bench" + (" --quick" if o.quick else "") + "`.", ""] + about + [
+            "Written by `./dev bench" + (" --quick" if o.quick else "")
+            + f"`, at most {o.repeats} rounds in {o.budget:.0f} s.", ""] + about + [
         f"- medians and half the spread of processes run in turns ({counts}); peak memory is VmHWM",
         f"- images of the first pass: {works[0].images}; of the gradual recipe: {works[3].images}",
         "- PyTorch: channels last, gradients set to None, what is frozen in evaluation mode and without "

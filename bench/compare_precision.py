@@ -85,4 +85,5 @@ def main():
             print(f"{work} {precision}: mean {statistics.mean(values):.2f}, from {min(values):.2f} to {max(values):.2f}")
 
 
-main()
+if __name__ == "__main__":
+    main()

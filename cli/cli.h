@@ -42,7 +42,7 @@ enum {
 
 /* A command line, parsed. Everything points into argv. */
 typedef struct cli_args {
-    const struct cli_command *command;
+    const struct cli_command *command; /* whose words these are */
     const char *operand[CLI_MAX_OPERANDS];
     int n_operands;
     const char *const *sets; /* [n_sets], "key=value" */
