@@ -88,18 +88,20 @@ static const struct {
 
 /*
  * Winograd's way wants tiles that are mostly image. Measured with AVX-512: 1.7 to 2.5 times as fast
- * forward and to the input, 1.4 to 1.9 to the weight; with AVX2 1.6 to 2.6 times in each. It also
+ * forward and to the input, 1.4 to 2 to the weight; with AVX2 1.6 to 2.6 times in each. It also
  * wants four times the weight's memory: a larger weight is worth it only where it is packed for one
- * run, over so many pixels that they outweigh the packing.
+ * run, over so many pixels that they outweigh the packing, or else the sums, which are as large.
  */
-enum { MOST_WINOGRAD_WEIGHTS = 1 << 16, LEAST_WINOGRAD_CHANNELS = 64, MANY_PIXELS = 1024 };
+enum { MOST_WINOGRAD_WEIGHTS = 1 << 16, LEAST_WINOGRAD_CHANNELS = 64 };
+static const int64_t many_pixels[] = {
+    [DNN_FORWARD] = 768, [DNN_BACKWARD_DATA] = 768, [DNN_BACKWARD_WEIGHT] = 384};
 
 static bool is_for_winograd(const dnn_problem *p)
 {
     const int64_t pixels = p->batch * p->out_height * p->out_width;
 
     return (p->channels * p->kernels <= MOST_WINOGRAD_WEIGHTS ||
-            (p->renewed && pixels >= MANY_PIXELS)) &&
+            (p->renewed && pixels >= many_pixels[p->role])) &&
            THAW_MIN(p->channels, p->kernels) >= LEAST_WINOGRAD_CHANNELS && winograd_saving(p) >= 2;
 }
 

@@ -149,6 +149,8 @@ typedef struct fast_product {
     const float *a, *b;
     int64_t rows, columns, terms;
     int64_t dst_row, a_row, a_term, b_row;
+    int64_t ahead; /* the next product's b lies so far behind this one's, and is brought nearer
+                      meanwhile; 0: nothing */
     bool add;
 } fast_product;
 void fast_multiply(const fast_product *p);

@@ -17,7 +17,10 @@ enum {
     TILE = 4,  /* output pixels along a tile */
     INPUT = 6, /* input pixels */
     POINTS = INPUT * INPUT,
-    BLOCK = 32, /* tiles in a block */
+    LEAST_BLOCK = 32, /* tiles in a block */
+    MOST_BLOCK = 128,
+    MOST_WEIGHT_BLOCK = 256, /* tiles, for the gradient of the weight */
+    TERMS = 128,             /* tiles in a sum, at once */
     PANEL = WINOGRAD_CHANNELS,
     LANES = 16
 };
@@ -190,12 +193,14 @@ static void find_pixels(int64_t at[POINTS], const cut_image *k, int64_t tile, in
 }
 
 /* Tiles of an image, from `start` on, taken apart into `to`: for each point a matrix of `pitch`
- * rows, one for each tile, of all channels. Work on it is by rows. */
+ * rows, one for each tile, of channels [first, first + channels), cut into panels of so many
+ * columns. Work on it is by rows. */
 typedef struct apart_job {
     cut_image cut;
     const float *image;
     float *to;
     int64_t pitch, start;
+    int64_t first, channels, panel;
 } apart_job;
 
 FAST_INLINE void take_pixels(lanes x[POINTS], const float *image, const int64_t at[POINTS],
@@ -214,11 +219,10 @@ FAST_INLINE void take_pixels(lanes x[POINTS], const float *image, const int64_t 
 
 FAST_INLINE void put_points(const apart_job *j, int64_t row, int64_t c, const lanes x[POINTS])
 {
-    const int64_t C = j->cut.channels;
-    float *const to = j->to + row * C + c;
+    float *const to = j->to + (c / j->panel * j->pitch + row) * j->panel + c % j->panel;
 
     for (int i = 0; i < POINTS; i++)
-        store(to + i * j->pitch * C, x + i);
+        store(to + i * j->pitch * j->channels, x + i);
 }
 
 FAST_CLONES static void input_tiles(const void *job, int64_t first, int64_t last)
@@ -230,8 +234,8 @@ FAST_CLONES static void input_tiles(const void *job, int64_t first, int64_t last
         int64_t at[POINTS];
 
         find_pixels(at, &j->cut, j->start + row, INPUT);
-        for (int64_t c = 0; c < j->cut.channels; c += LANES) {
-            take_pixels(x, j->image, at, c, INPUT);
+        for (int64_t c = 0; c < j->channels; c += LANES) {
+            take_pixels(x, j->image, at, j->first + c, INPUT);
             BOTH_WAYS(take_apart, x, y, INPUT, INPUT);
             put_points(j, row, c, x);
         }
@@ -247,8 +251,8 @@ FAST_CLONES static void gradient_tiles(const void *job, int64_t first, int64_t l
         int64_t at[POINTS];
 
         find_pixels(at, &j->cut, j->start + row, TILE);
-        for (int64_t c = 0; c < j->cut.channels; c += LANES) {
-            take_pixels(x, j->image, at, c, TILE);
+        for (int64_t c = 0; c < j->channels; c += LANES) {
+            take_pixels(x, j->image, at, j->first + c, TILE);
             BOTH_WAYS(take_gradient, x, y, TILE, INPUT);
             put_points(j, row, c, x);
         }
@@ -258,16 +262,40 @@ FAST_CLONES static void gradient_tiles(const void *job, int64_t first, int64_t l
 /* ----------------------------------------------------------------------------------------------
  * forward, and the gradient of the input */
 
+/* As many tiles as have numbers and sums of half the window's size: so neither comes through the
+ * caches much oftener than the other. */
+static int64_t run_block(const winograd *w)
+{
+    const int64_t even = w->channels * w->kernels / (w->channels + w->kernels) / 2;
+
+    return THAW_MIN(THAW_MAX(even / LEAST_BLOCK * LEAST_BLOCK, LEAST_BLOCK), MOST_BLOCK);
+}
+
+/* One for each thread, which has scratch of its own; few tiles are one part, and the threads share
+ * its products, so that each reads but its panels of a large window. */
+static int64_t count_parts(const winograd *w, int threads)
+{
+    return tiles_of(w) < threads * run_block(w) ? 1 : threads;
+}
+
 typedef struct run_job {
     const winograd *w;
     const float *src, *packed, *bias;
     float *dst, *scratch;
-    int64_t parts; /* one for each thread, with scratch of its own */
+    int64_t block, parts;
+    int threads; /* of one part */
 } run_job;
+
+/* Tiles [first, first + n), at work. */
+typedef struct block_job {
+    const run_job *run;
+    float *numbers, *sums; /* [36][block][channels], [36][block][kernels] */
+    int64_t first, n;
+} block_job;
 
 static size_t part_floats(const winograd *w)
 {
-    return (size_t)POINTS * BLOCK * (size_t)(w->channels + w->kernels);
+    return (size_t)(POINTS * run_block(w)) * (size_t)(w->channels + w->kernels);
 }
 
 /* What is done last, as the kernel library does it; not a number is clipped to zero. */
@@ -292,20 +320,22 @@ FAST_INLINE void finish(lanes *x, const run_job *j, const float *dst, int64_t k)
     }
 }
 
-/* Sums of tiles [first, first + n), put together. */
-FAST_CLONES static void output_tiles(const run_job *j, const float *sums, int64_t first, int64_t n)
+/* Sums of tiles [first, last) of the block, put together. */
+FAST_CLONES static void output_tiles(const void *job, int64_t first, int64_t last)
 {
+    const block_job *const b = job;
+    const run_job *const j = b->run;
     const cut_image cut = output_of(j->w);
     const int64_t K = cut.channels;
     lanes x[POINTS], y[POINTS];
 
-    for (int64_t t = 0; t < n; t++) {
+    for (int64_t t = first; t < last; t++) {
         int64_t at[POINTS];
 
-        find_pixels(at, &cut, first + t, TILE);
+        find_pixels(at, &cut, b->first + t, TILE);
         for (int64_t k = 0; k < K; k += LANES) {
             for (int i = 0; i < POINTS; i++)
-                load(x + i, sums + (i * BLOCK + t) * K + k);
+                load(x + i, b->sums + (i * j->block + t) * K + k);
             BOTH_WAYS(put_together, x, y, INPUT, TILE);
             for (int i = 0; i < TILE; i++)
                 for (int l = 0; l < TILE; l++) {
@@ -320,27 +350,48 @@ FAST_CLONES static void output_tiles(const run_job *j, const float *sums, int64_
     }
 }
 
-/* All 36 products of a block. Rows beyond the last tile hold what was there: nobody reads them. */
-static void multiply_block(const run_job *j, float *sums, const float *numbers, int64_t n)
+/* Panels [first, last) of all points, each times the numbers of the block. Rows beyond the last
+ * tile hold what was there: nobody reads them. */
+static void multiply_panels(const void *job, int64_t first, int64_t last)
 {
-    const int64_t C = j->w->channels, K = j->w->kernels;
-    const int64_t rows = (n + FAST_PRODUCT_ROWS - 1) / FAST_PRODUCT_ROWS * FAST_PRODUCT_ROWS;
+    const block_job *const b = job;
+    const run_job *const j = b->run;
+    const int64_t C = j->w->channels, K = j->w->kernels, each = K / PANEL;
+    const int64_t rows = (b->n + FAST_PRODUCT_ROWS - 1) / FAST_PRODUCT_ROWS * FAST_PRODUCT_ROWS;
 
-    for (int i = 0; i < POINTS; i++)
-        for (int64_t k = 0; k < K; k += PANEL) {
-            const fast_product product = {.dst = sums + i * BLOCK * K + k,
-                                          .a = numbers + i * BLOCK * C,
-                                          .b = j->packed + (i * K + k) * C,
-                                          .rows = rows,
-                                          .columns = PANEL,
-                                          .terms = C,
-                                          .dst_row = K,
-                                          .a_row = C,
-                                          .a_term = 1,
-                                          .b_row = PANEL};
+    for (int64_t at = first; at < last; at++) {
+        const int64_t i = at / each, k = at % each * PANEL;
+        const fast_product product = {.dst = b->sums + i * j->block * K + k,
+                                      .a = b->numbers + i * j->block * C,
+                                      .b = j->packed + at * PANEL * C,
+                                      .rows = rows,
+                                      .columns = PANEL,
+                                      .terms = C,
+                                      .dst_row = K,
+                                      .a_row = C,
+                                      .a_term = 1,
+                                      .b_row = PANEL,
+                                      .ahead = at + 1 < last ? PANEL * C : 0};
 
-            fast_multiply(&product);
-        }
+        fast_multiply(&product);
+    }
+}
+
+static void run_tiles(const block_job *b)
+{
+    const run_job *const j = b->run;
+    const int64_t C = j->w->channels;
+    const apart_job apart = {.cut = input_of(j->w),
+                             .image = j->src,
+                             .to = b->numbers,
+                             .pitch = j->block,
+                             .start = b->first,
+                             .channels = C,
+                             .panel = C};
+
+    fast_parallel(j->threads, b->n, 2, input_tiles, &apart);
+    fast_parallel(j->threads, POINTS * (j->w->kernels / PANEL), 2, multiply_panels, b);
+    fast_parallel(j->threads, b->n, 2, output_tiles, b);
 }
 
 static void run_parts(const void *job, int64_t first, int64_t last)
@@ -351,19 +402,14 @@ static void run_parts(const void *job, int64_t first, int64_t last)
     for (int64_t part = first; part < last; part++) {
         const int64_t end = tiles * (part + 1) / j->parts;
         float *const numbers = j->scratch + (size_t)part * part_floats(j->w);
-        float *const sums = numbers + POINTS * BLOCK * j->w->channels;
+        block_job b = {.run = j,
+                       .numbers = numbers,
+                       .sums = numbers + POINTS * j->block * j->w->channels,
+                       .first = tiles * part / j->parts};
 
-        for (int64_t tile = tiles * part / j->parts; tile < end; tile += BLOCK) {
-            const int64_t n = THAW_MIN(BLOCK, end - tile);
-            const apart_job apart = {.cut = input_of(j->w),
-                                     .image = j->src,
-                                     .to = numbers,
-                                     .pitch = BLOCK,
-                                     .start = tile};
-
-            input_tiles(&apart, 0, n);
-            multiply_block(j, sums, numbers, n);
-            output_tiles(j, sums, tile, n);
+        for (; b.first < end; b.first += j->block) {
+            b.n = THAW_MIN(j->block, end - b.first);
+            run_tiles(&b);
         }
     }
 }
@@ -372,96 +418,150 @@ static void run_parts(const void *job, int64_t first, int64_t last)
  * the gradient of the weight */
 
 /* Tiles at once: so many that the sums, which are read and written for each such block, cost less
- * than the products; a multiple of BLOCK. */
-#define BLOCK_BYTES ((size_t)8 << 20)
+ * than the products. Kernels at once: so many that the sums stay in a cache. */
+#define BLOCK_BYTES ((size_t)10 << 20)
+#define SUMS_BYTES  ((size_t)12 << 20)
+
+static int64_t weight_kernels(const winograd *w)
+{
+    const size_t each = (size_t)POINTS * PANEL * sizeof(float) * (size_t)w->channels;
+    const int64_t most = THAW_MAX((int64_t)(SUMS_BYTES / each), 1), panels = w->kernels / PANEL;
+    const int64_t parts = (panels + most - 1) / most;
+
+    return (panels + parts - 1) / parts * PANEL;
+}
 
 static int64_t weight_block(const winograd *w)
 {
-    const size_t each = POINTS * sizeof(float) * (size_t)(w->channels + w->kernels);
-    const int64_t n = THAW_MIN((int64_t)(BLOCK_BYTES / each), tiles_of(w));
+    const size_t each = POINTS * sizeof(float) * (size_t)(w->channels + weight_kernels(w));
+    const int64_t fit = THAW_MIN((int64_t)(BLOCK_BYTES / each), MOST_WEIGHT_BLOCK);
+    const int64_t n = THAW_MIN(fit, tiles_of(w));
 
-    return THAW_MAX((n + BLOCK - 1) / BLOCK * BLOCK, BLOCK);
+    return THAW_MAX((n + LEAST_BLOCK - 1) / LEAST_BLOCK * LEAST_BLOCK, LEAST_BLOCK);
 }
 
+/* Kernels [first, first + kernels) at work. */
 typedef struct weight_job {
     const winograd *w;
-    const float *input, *gradient; /* taken apart: [36][block][channels], [36][block][kernels] */
-    float *sums;                   /* [36][channels][kernels] */
+    int64_t first, kernels;
+    float *input, *gradient; /* taken apart, in panels of LANES channels and of PANEL kernels */
+    float *sums;             /* [36][kernels / PANEL][channels][PANEL] */
     float *d_weight;
     int64_t block, n; /* tiles there is room for, and are there */
     bool add;         /* sums are there; in the end: d_weight is */
 } weight_job;
 
-static void sum_points(const void *job, int64_t first, int64_t last)
+/* A panel of point i: all channels, a group and some tiles at once, which stay in the nearest
+ * cache. */
+static void sum_panel(const weight_job *j, int64_t i, int64_t k)
 {
-    const weight_job *const j = job;
-    const int64_t C = j->w->channels, K = j->w->kernels;
+    const int64_t C = j->w->channels;
 
-    for (int64_t i = first; i < last; i++)
-        for (int64_t k = 0; k < K; k += PANEL) {
-            const fast_product product = {.dst = j->sums + i * C * K + k,
-                                          .a = j->input + i * j->block * C,
-                                          .b = j->gradient + i * j->block * K + k,
-                                          .rows = C,
+    for (int64_t t = 0; t < j->n; t += TERMS)
+        for (int64_t c = 0; c < C; c += LANES) {
+            const fast_product product = {.dst = j->sums + ((i * j->kernels + k) * C + c * PANEL),
+                                          .a = j->input + (i * C + c) * j->block + t * LANES,
+                                          .b = j->gradient + (i * j->kernels + k) * j->block +
+                                               t * PANEL,
+                                          .rows = LANES,
                                           .columns = PANEL,
-                                          .terms = j->n,
-                                          .dst_row = K,
+                                          .terms = THAW_MIN(TERMS, j->n - t),
+                                          .dst_row = PANEL,
                                           .a_row = 1,
-                                          .a_term = C,
-                                          .b_row = K,
-                                          .add = j->add};
+                                          .a_term = LANES,
+                                          .b_row = PANEL,
+                                          .add = j->add || t > 0};
 
             fast_multiply(&product);
         }
 }
 
-/* The gradients of channels [first, last), for all kernels. */
+static void sum_panels(const void *job, int64_t first, int64_t last)
+{
+    const weight_job *const j = job;
+    const int64_t each = j->kernels / PANEL;
+
+    for (int64_t at = first; at < last; at++)
+        sum_panel(j, at / each, at % each * PANEL);
+}
+
+/* The gradients of channel c for LANES kernels from the k-th on. */
+FAST_INLINE void finish_lanes(const weight_job *j, int64_t c, int64_t k)
+{
+    const int64_t C = j->w->channels, all = WINDOW * WINDOW;
+    const float *const sums = j->sums + (k / PANEL * C + c) * PANEL + k % PANEL;
+    float *const d_weight = j->d_weight + ((j->first + k) * C + c) * all;
+    lanes x[POINTS], y[POINTS];
+
+    for (int i = 0; i < POINTS; i++)
+        load(x + i, sums + i * C * j->kernels);
+    BOTH_WAYS(put_window, x, y, INPUT, WINDOW);
+    for (int lane = 0; lane < LANES; lane++)
+        for (int i = 0; i < all; i++) {
+            float *const d = d_weight + lane * C * all + i;
+
+            *d = x[i / WINDOW * INPUT + i % WINDOW][lane] + (j->add ? *d : 0.0f);
+        }
+}
+
+/* The gradients of channels [first, last). */
 FAST_CLONES static void finish_channels(const void *job, int64_t first, int64_t last)
 {
     const weight_job *const j = job;
-    const int64_t C = j->w->channels, K = j->w->kernels;
-    lanes x[POINTS], y[POINTS];
 
-    for (int64_t k = 0; k < K; k += LANES)
-        for (int64_t c = first; c < last; c++) {
-            for (int i = 0; i < POINTS; i++)
-                load(x + i, j->sums + (i * C + c) * K + k);
-            BOTH_WAYS(put_window, x, y, INPUT, WINDOW);
-            for (int i = 0; i < WINDOW; i++)
-                for (int l = 0; l < WINDOW; l++)
-                    for (int lane = 0; lane < LANES; lane++) {
-                        float *const d =
-                            j->d_weight + ((k + lane) * C + c) * WINDOW * WINDOW + i * WINDOW + l;
+    for (int64_t panel = 0; panel < j->kernels; panel += PANEL)
+        for (int64_t c = first; c < last; c++)
+            for (int64_t k = panel; k < panel + PANEL; k += LANES)
+                finish_lanes(j, c, k);
+}
 
-                        *d = x[i * INPUT + l][lane] + (j->add ? *d : 0.0f);
-                    }
-        }
+/* All tiles for some kernels. Their numbers of the input are the same for all kernels: where one
+ * block holds them, they are made once. */
+static void run_kernels(weight_job *j, const dnn_operands *o, int threads)
+{
+    const int64_t tiles = tiles_of(j->w), C = j->w->channels;
+    apart_job of_input = {.cut = input_of(j->w),
+                          .image = o->src,
+                          .to = j->input,
+                          .pitch = j->block,
+                          .channels = C,
+                          .panel = LANES};
+    apart_job of_gradient = {.cut = output_of(j->w),
+                             .image = o->d_dst,
+                             .to = j->gradient,
+                             .pitch = j->block,
+                             .first = j->first,
+                             .channels = j->kernels,
+                             .panel = PANEL};
+
+    for (int64_t tile = 0; tile < tiles; tile += j->block) {
+        j->n = THAW_MIN(j->block, tiles - tile);
+        j->add = tile > 0;
+        of_input.start = of_gradient.start = tile;
+        if (j->first == 0 || tiles > j->block)
+            fast_parallel(threads, j->n, 2, input_tiles, &of_input);
+        fast_parallel(threads, j->n, 2, gradient_tiles, &of_gradient);
+        fast_parallel(threads, POINTS * (j->kernels / PANEL), 2, sum_panels, j);
+    }
+    j->add = o->accumulate;
+    fast_parallel(threads, C, 2, finish_channels, j);
 }
 
 static void run_weight(const winograd *w, const dnn_operands *o, int threads)
 {
-    const int64_t tiles = tiles_of(w), block = weight_block(w);
+    const int64_t block = weight_block(w), most = weight_kernels(w);
     float *const input = o->scratch, *const gradient = input + POINTS * block * w->channels;
     weight_job j = {.w = w,
                     .input = input,
                     .gradient = gradient,
-                    .sums = gradient + POINTS * block * w->kernels,
+                    .sums = gradient + POINTS * block * most,
                     .d_weight = o->d_weight,
                     .block = block};
-    apart_job of_input = {.cut = input_of(w), .image = o->src, .to = input, .pitch = block};
-    apart_job of_gradient = {
-        .cut = output_of(w), .image = o->d_dst, .to = gradient, .pitch = block};
 
-    for (int64_t tile = 0; tile < tiles; tile += block) {
-        j.n = THAW_MIN(block, tiles - tile);
-        j.add = tile > 0;
-        of_input.start = of_gradient.start = tile;
-        fast_parallel(threads, j.n, 2, input_tiles, &of_input);
-        fast_parallel(threads, j.n, 2, gradient_tiles, &of_gradient);
-        fast_parallel(threads, POINTS, 2, sum_points, &j);
+    for (; j.first < w->kernels; j.first += most) {
+        j.kernels = THAW_MIN(most, w->kernels - j.first);
+        run_kernels(&j, o, threads);
     }
-    j.add = o->accumulate;
-    fast_parallel(threads, w->channels, 2, finish_channels, &j);
 }
 
 /* ----------------------------------------------------------------------------------------------
@@ -482,27 +582,34 @@ FAST_INLINE float window_at(const pack_job *j, int64_t c, int64_t k, int i)
                                      : j->weight[(c * j->w->kernels + k) * all + all - 1 - i];
 }
 
+/* Channel c for LANES kernels from the k-th on. */
+FAST_INLINE void pack_lanes(const pack_job *j, int64_t c, int64_t k)
+{
+    const int64_t C = j->w->channels, K = j->w->kernels;
+    float *const to = j->packed + (k / PANEL * C + c) * PANEL + k % PANEL;
+    wide x[POINTS], y[POINTS];
+
+    for (int i = 0; i < WINDOW * WINDOW; i++)
+        for (int lane = 0; lane < LANES; lane++)
+            x[i / WINDOW * INPUT + i % WINDOW][lane] = window_at(j, c, k + lane, i);
+    BOTH_WAYS(take_window, x, y, WINDOW, INPUT);
+    for (int i = 0; i < POINTS; i++) {
+        const lanes rounded = __builtin_convertvector(x[i], lanes);
+
+        store(to + i * C * K, &rounded);
+    }
+}
+
 /* Channels [first, last) in all panels: [36][kernels / PANEL][channels][PANEL]. */
 FAST_CLONES static void pack_channels(const void *job, int64_t first, int64_t last)
 {
     const pack_job *const j = job;
-    const int64_t C = j->w->channels, K = j->w->kernels;
-    wide x[POINTS], y[POINTS];
+    const int64_t K = j->w->kernels;
 
-    for (int64_t k = 0; k < K; k += LANES)
-        for (int64_t c = first; c < last; c++) {
-            float *const to = j->packed + k / PANEL * PANEL * C + c * PANEL + k % PANEL;
-
-            for (int i = 0; i < WINDOW * WINDOW; i++)
-                for (int lane = 0; lane < LANES; lane++)
-                    x[i / WINDOW * INPUT + i % WINDOW][lane] = window_at(j, c, k + lane, i);
-            BOTH_WAYS(take_window, x, y, WINDOW, INPUT);
-            for (int i = 0; i < POINTS; i++) {
-                const lanes rounded = __builtin_convertvector(x[i], lanes);
-
-                store(to + i * C * K, &rounded);
-            }
-        }
+    for (int64_t panel = 0; panel < K; panel += PANEL)
+        for (int64_t c = first; c < last; c++)
+            for (int64_t k = panel; k < panel + PANEL; k += LANES)
+                pack_lanes(j, c, k);
 }
 
 size_t winograd_packed_bytes(const winograd *w)
@@ -577,25 +684,28 @@ winograd winograd_of(const dnn_problem *p)
 size_t winograd_scratch(const winograd *w, int threads)
 {
     if (w->role != DNN_BACKWARD_WEIGHT)
-        return (size_t)threads * part_floats(w) * sizeof(float);
+        return (size_t)count_parts(w, threads) * part_floats(w) * sizeof(float);
     return POINTS * sizeof(float) *
-           ((size_t)weight_block(w) * (size_t)(w->channels + w->kernels) +
-            (size_t)w->channels * (size_t)w->kernels);
+           ((size_t)weight_block(w) * (size_t)(w->channels + weight_kernels(w)) +
+            (size_t)w->channels * (size_t)weight_kernels(w));
 }
 
 void winograd_run(const winograd *w, const dnn_operands *o, int threads)
 {
     const bool forward = w->role == DNN_FORWARD;
+    const int64_t parts = count_parts(w, threads);
     const run_job job = {.w = w,
                          .src = forward ? o->src : o->d_dst,
                          .packed = o->weight,
                          .bias = forward ? o->bias : NULL,
                          .dst = forward ? o->dst : o->d_src,
                          .scratch = o->scratch,
-                         .parts = threads};
+                         .block = run_block(w),
+                         .parts = parts,
+                         .threads = parts > 1 ? 1 : threads};
 
     if (w->role == DNN_BACKWARD_WEIGHT)
         run_weight(w, o, threads);
     else
-        fast_parallel(threads, threads, 2, run_parts, &job);
+        fast_parallel((int)parts, parts, 2, run_parts, &job);
 }

@@ -314,7 +314,10 @@ static void test_winograd(void **state)
         p.batch = 16;
         p.renewed = 1;
         CHECK_INT(choice_by_table(&p, EXEC_ANY_WAY), WAY_WINOGRAD);
-        p.batch = 2;
+        p.batch = 2; /* the gradient of the weight needs no packing */
+        CHECK_INT(choice_by_table(&p, EXEC_ANY_WAY),
+                  role == DNN_BACKWARD_WEIGHT ? WAY_WINOGRAD : WAY_LIBRARY);
+        p.batch = 1;
         CHECK_INT(choice_by_table(&p, EXEC_ANY_WAY), WAY_LIBRARY);
         p = threefold((dnn_role)role, 64, 64, 14);
         p.bf16 = 1;

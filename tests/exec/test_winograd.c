@@ -160,9 +160,20 @@ static void check_problem(const dnn_problem *p)
 static const struct {
     int64_t batch, height, width, channels, kernels, pad;
 } shapes[] = {
-    {1, 4, 4, 32, 32, 1},   {2, 7, 7, 64, 32, 1},  {1, 3, 3, 32, 32, 0}, {2, 6, 9, 32, 64, 2},
-    {1, 1, 1, 32, 32, 1},   {1, 5, 13, 32, 96, 0}, {3, 8, 8, 32, 32, 1}, {1, 30, 29, 32, 32, 1},
-    {1, 14, 14, 96, 64, 1}, {5, 2, 3, 64, 64, 1},
+    {1, 4, 4, 32, 32, 1},
+    {2, 7, 7, 64, 32, 1},
+    {1, 3, 3, 32, 32, 0},
+    {2, 6, 9, 32, 64, 2},
+    {1, 1, 1, 32, 32, 1},
+    {1, 5, 13, 32, 96, 0},
+    {3, 8, 8, 32, 32, 1},
+    {1, 30, 29, 32, 32, 1},
+    {1, 14, 14, 96, 64, 1},
+    {5, 2, 3, 64, 64, 1},
+    /* more tiles than are summed at once; than there is room for; more kernels than there is */
+    {2, 40, 41, 32, 32, 1},
+    {100, 1, 2, 1024, 96, 1},
+    {2, 4, 4, 320, 320, 1},
 };
 
 static void test_plain_sum(void **state)
