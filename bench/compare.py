@@ -2,20 +2,24 @@
 """thaw beside PyTorch: the same networks, images and phases, in turns, on the same processors.
 
     compare.py [--quick] [--torch-new PYTHON] [--arch A] [--batch N] [--side N] [--threads N]
-               [--repeats N] [--budget SECONDS] [--wait-policy P] [--out FILE]
+               [--recipe-images N] [--repeats N] [--budget SECONDS] [--wait-policy P] [--out FILE]
 
 Each measurement is a process of its own: build/bench_phases or bench/peer_phases.py, which print the
 same lines. Every pair is run once, in turns; then once more each, and so on, while the budget lasts.
+The whole gradual recipe is run once, its processes in slices of some seconds, each waiting for the others.
 The losses of each pair are compared: who computes something else has not won. Writes a page of tables.
 """
 import argparse
 import ctypes
+import functools
 import os
 import platform
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -23,6 +27,7 @@ ROOT = os.path.dirname(HERE)
 BUILD = os.path.join(ROOT, "build")
 PYTHON = "/usr/bin/python3"  # the one that the distribution's PyTorch belongs to
 LOSS_MOST = {"f32": 1e-3, "bf16": 3e-2}  # relative difference of the first losses
+SLICE_SECONDS, SLICED_BYTES = 10, 6 << 30
 BEGUN = time.monotonic()
 
 
@@ -34,6 +39,7 @@ def options():
     p.add_argument("--batch", type=int, default=32)
     p.add_argument("--side", type=int, default=224)
     p.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    p.add_argument("--recipe-images", type=int, default=0, help="of the gradual recipe; 512, --quick: a batch")
     p.add_argument("--repeats", type=int, default=0)
     p.add_argument("--budget", type=float, default=0, help="seconds")
     p.add_argument("--wait-policy", choices=["passive", "active"], default="passive",
@@ -61,21 +67,38 @@ class Variant:
 
 
 class Run:
-    """What a process printed: seconds and loss of each step by (phase, epoch, number in the epoch)."""
+    """A process and what it printed: seconds and loss of each step by (phase, epoch, number in the epoch)."""
 
     def __init__(self, o, variant, folder, images, phases, batch=None, threads=None):
-        batch, threads = batch or o.batch, threads or o.threads
+        self.name, self.batch, self.wall = variant.name, batch or o.batch, 0
+        threads = threads or o.threads
         env = dict(os.environ, **variant.env, OMP_NUM_THREADS=str(threads),
                    OPENBLAS_NUM_THREADS=str(threads), OMP_WAIT_POLICY=o.wait_policy)
-        launched = time.monotonic()
-        env["BENCH_LAUNCHED"] = repr(launched)
-        done = subprocess.run(variant.command(o, folder, images, phases, batch, threads), env=env,
-                              stdout=subprocess.PIPE, text=True)
-        self.wall, self.batch = time.monotonic() - launched, batch
-        if done.returncode != 0:
-            sys.exit(f"compare.py: {variant.name} failed ({done.returncode}); its message is above")
+        env["BENCH_LAUNCHED"] = repr(time.monotonic())
+        self.printed = tempfile.TemporaryFile("w+")
+        self.process = subprocess.Popen(variant.command(o, folder, images, phases, self.batch, threads), env=env,
+                                        stdout=self.printed)
+
+    def go_on(self, most=None):
+        """Runs on, for so many seconds or to the end; whether that was it."""
+        begun = time.monotonic()
+        self.process.send_signal(signal.SIGCONT)
+        try:
+            self.process.wait(most)
+        except subprocess.TimeoutExpired:
+            self.process.send_signal(signal.SIGSTOP)
+        self.wall += time.monotonic() - begun
+        if self.process.returncode is None:
+            return False
+        if self.process.returncode != 0:
+            sys.exit(f"compare.py: {self.name} failed ({self.process.returncode}); its message is above")
+        self.read()
+        return True
+
+    def read(self):
         self.steps, self.losses, self.changes = {}, {}, []
-        for line in done.stdout.splitlines():
+        self.printed.seek(0)
+        for line in self.printed:
             kind, *values = line.split()
             if kind == "step":
                 k = (int(values[0]), int(values[1]))
@@ -95,22 +118,52 @@ class Run:
         return self.batch / statistics.median(rest if later and rest else first)
 
 
+def run_to_end(start):
+    run = start()
+    run.go_on()
+    return run
+
+
+def run_in_slices(starts):
+    """Processes that take minutes, each for some seconds and then the next, so that a processor whose pace
+    changes from one minute to the next is the same for all; as many at once as there is memory for."""
+    with open("/proc/meminfo") as f:
+        free = next(int(line.split()[1]) << 10 for line in f if line.startswith("MemAvailable"))
+    at_once = max(1, free // SLICED_BYTES)
+    for k in range(0, len(starts), at_once):
+        going = []
+        try:
+            for start in starts[k:k + at_once]:
+                going.append(start())
+                going[-1].go_on(0)
+            while going:
+                ended = [run for run in going if run.go_on(SLICE_SECONDS)]
+                going = [run for run in going if run not in ended]
+                yield from ended
+        finally:  # who waits would wait for ever
+            for run in going:
+                run.process.kill()
+
+
 class Work:
     """A row or two of the table: what thaw does, and what the peers do for the same."""
 
-    def __init__(self, key, images, thaw, peer, keep=None, most=99):
-        self.key, self.images, self.most, self.runs = key, images, most, {}
+    def __init__(self, key, images, thaw, peer, keep=None, sliced=False):
+        self.key, self.images, self.sliced, self.runs = key, images, sliced, {}
         self.phases = {"thaw": thaw, "peer": peer, "keep": keep}
 
-    def run(self, o, folder, variants):
+    def starts(self, o, folder, variants):
         for v in variants:
             kind = "keep" if v.env.get("PEER_KEEP") else "peer" if v.python else "thaw"
-            if not self.phases[kind]:
-                continue
-            say(f"{self.key}: {v.name}")
-            r = Run(o, v, folder, self.images, self.phases[kind])
-            self.runs.setdefault(v.name, []).append(r)
-            say(f"    {r.wall:.1f} s, first step after {r.begun:.2f} s, {r.rate(False):.1f} then "
+            if self.phases[kind]:
+                yield functools.partial(Run, o, v, folder, self.images, self.phases[kind])
+
+    def run(self, o, folder, variants):
+        starts = list(self.starts(o, folder, variants))
+        say(f"{self.key}: {len(starts)} programs" + " in slices" * self.sliced)
+        for r in run_in_slices(starts) if self.sliced else map(run_to_end, starts):
+            self.runs.setdefault(r.name, []).append(r)
+            say(f"    {r.name}: {r.wall:.1f} s, first step after {r.begun:.2f} s, {r.rate(False):.1f} then "
                 f"{r.rate(True):.1f} images/s, {r.peak:.0f} MiB, loss {r.losses[1, 0][0]:.6g}")
 
 
@@ -164,13 +217,13 @@ def make_variants(o, flags, blas):
 
 def make_works(o):
     few = 3 if o.quick else 8
-    n, recipe = few * o.batch, o.batch if o.quick else 512
+    n, recipe = few * o.batch, o.recipe_images or (o.batch if o.quick else 512)
     return [
         Work("head", n, ["5:20"], ["5:1"], ["5:20"]),
         Work("last stage and head", n, ["4:2" if o.quick else "4:3"], ["4:1"], ["4:2" if o.quick else "4:3"]),
         Work("everything", 3 * o.batch if o.quick else n, ["0:1"], ["0:1"]),
         Work("gradual", recipe, ["5:5", "4:5", "0:5"], ["5:5", "4:5", "0:5"],
-             None if o.quick else ["5:5", "4:5", "0:5"], 1),
+             None if o.quick else ["5:5", "4:5", "0:5"], sliced=True),
     ]
 
 
@@ -179,7 +232,7 @@ def repeat_all(o, folder, works, variants, extra):
     for repeat in range(o.repeats):
         for w in works:
             used = time.monotonic() - BEGUN
-            if repeat >= w.most or (repeat > 0 and used + took[w.key] > o.budget):
+            if repeat > 0 and (w.sliced or used + took[w.key] > o.budget):
                 continue
             w.run(o, folder, variants)
             took[w.key] = time.monotonic() - BEGUN - used
@@ -256,7 +309,7 @@ def scaling(o, folder, result):
     small = max(1, o.batch // 4)
 
     def step(variant, n_frozen, batch, threads=None, steps=4):
-        r = Run(o, variant, folder, steps * batch, [f"{n_frozen}:1"], batch, threads)
+        r = run_to_end(lambda: Run(o, variant, folder, steps * batch, [f"{n_frozen}:1"], batch, threads))
         return batch / r.rate(False), r.peak
 
     rows = []
@@ -355,7 +408,8 @@ def main():
     page = [f"# thaw beside PyTorch: {o.arch}, {o.side} × {o.side}, batch {o.batch}", "",
             "Written by `./dev bench" + (" --quick" if o.quick else "")
             + f"`, at most {o.repeats} rounds in {o.budget:.0f} s.", ""] + about + [
-        f"- medians and half the spread of processes run in turns ({counts}); peak memory is VmHWM",
+        f"- medians and half the spread of processes run in turns ({counts}; gradual: in slices of {SLICE_SECONDS} s); "
+        "peak memory is VmHWM",
         f"- images of the first pass: {works[0].images}; of the gradual recipe: {works[3].images}",
         "- PyTorch: channels last, gradients set to None, what is frozen in evaluation mode and without "
         "gradients", "- losses: relative difference of the first step's, and the greatest of all steps that "
