@@ -2,7 +2,8 @@
 """thaw beside PyTorch: the same networks, images and phases, in turns, on the same processors.
 
     compare.py [--quick] [--torch-new PYTHON] [--arch A] [--batch N] [--side N] [--threads N]
-               [--recipe-images N] [--repeats N] [--budget SECONDS] [--wait-policy P] [--out FILE]
+               [--recipe-images N] [--repeats N] [--budget SECONDS] [--pairs-only] [--wait-policy P]
+               [--out FILE]
 
 Each measurement is a process of its own: build/bench_phases or bench/peer_phases.py, which print the
 same lines. Every pair is run once, in turns; then once more each, and so on, while the budget lasts.
@@ -42,6 +43,7 @@ def options():
     p.add_argument("--recipe-images", type=int, default=0, help="of the gradual recipe; 512, --quick: a batch")
     p.add_argument("--repeats", type=int, default=0)
     p.add_argument("--budget", type=float, default=0, help="seconds")
+    p.add_argument("--pairs-only", action="store_true", help="nothing of batch, depth, threads and layers")
     p.add_argument("--wait-policy", choices=["passive", "active"], default="passive",
                    help="of OpenMP's threads, for all; threads that spin do harm where anything else runs")
     p.add_argument("--out", default=os.path.join(HERE, "results.md"))
@@ -236,7 +238,7 @@ def repeat_all(o, folder, works, variants, extra):
                 continue
             w.run(o, folder, variants)
             took[w.key] = time.monotonic() - BEGUN - used
-        if repeat == 0:
+        if repeat == 0 and not o.pairs_only:
             extra()
 
 
@@ -291,7 +293,7 @@ def pair_table(works, ours, theirs):
         if not a or not b:
             continue
         x, y = [value(r) for r in a], [value(r) for r in b]
-        ratio = middle(x) / middle(y) if more else middle(y) / middle(x)
+        ratio = middle([u / v if more else v / u for u, v in zip(x, y)])
         p, q = middle([r.peak for r in a]), middle([r.peak for r in b])
         first, most = loss_gap(a[0], b[0])
         memory = [f"{p:.0f}", f"{q:.0f}", f"{p / q:.2f}"] if unit != "s" or work.key == "gradual" else [""] * 3
@@ -348,16 +350,15 @@ def scaling(o, folder, result):
 
 def layers(o, result):
     """What the fastest kernels by themselves allow, oneDNN's or our own, layer by layer, beside what a step takes."""
-    batch = max(1, o.batch // 4) if o.quick else o.batch
     env = dict(os.environ, OMP_NUM_THREADS=str(o.threads), OMP_WAIT_POLICY=o.wait_policy)
     for trained, what in [("all", "everything trained"), ("head", "head trained, first pass"),
                           ("last", "last stage and head trained, first pass"),
                           ("kept", "last stage and head trained, later epochs")]:
-        say(f"layers by themselves, {what}, batch {batch}")
-        out = subprocess.run([os.path.join(BUILD, "bench_layers"), o.arch, str(batch), str(o.side),
-                              str(o.threads), "2" if o.quick else "5", trained],
+        say(f"layers by themselves, {what}, batch {o.batch}")
+        out = subprocess.run([os.path.join(BUILD, "bench_layers"), o.arch, str(o.batch), str(o.side),
+                              str(o.threads), "3" if o.quick else "5", trained],
                              stdout=subprocess.PIPE, text=True, check=True, env=env).stdout
-        result += [f"## The kernels' own limit ({what}, f32, batch {batch})", "",
+        result += [f"## The kernels' own limit ({what}, f32, batch {o.batch})", "",
                    "Each layer's kernels by themselves, channels last, in milliseconds, in turns with whole "
                    "steps; ours: what the layer takes inside a step, with what is done in the same pass.", "",
                    *out.rstrip().splitlines(), ""]
@@ -388,6 +389,15 @@ def machine(o, blas):
             f"- load at the start: {os.getloadavg()[0]:.1f}; {o.threads} threads, pinned, waiting {o.wait_policy}"]
 
 
+def asked():
+    """The command, but for places of this machine."""
+    words = ["./dev", "bench"]
+    for before, word in zip([""] + sys.argv[1:], sys.argv[1:]):
+        if before not in ("--torch-new", "--out") and word != "--out":
+            words.append(word)
+    return " ".join(words)
+
+
 def main():
     o = options()
     flags = cpu_flags()
@@ -406,10 +416,10 @@ def main():
 
     counts = ", ".join(f"{w.key} {len(w.runs['thaw'])}" for w in works)
     page = [f"# thaw beside PyTorch: {o.arch}, {o.side} × {o.side}, batch {o.batch}", "",
-            "Written by `./dev bench" + (" --quick" if o.quick else "")
-            + f"`, at most {o.repeats} rounds in {o.budget:.0f} s.", ""] + about + [
+            f"Written by `{asked()}`, at most {o.repeats} rounds in {o.budget:.0f} s.", ""] + about + [
         f"- medians and half the spread of processes run in turns ({counts}; gradual: in slices of {SLICE_SECONDS} s); "
         "peak memory is VmHWM",
+        "- faster: median of the ratios of the pairs, each run one right after the other",
         f"- images of the first pass: {works[0].images}; of the gradual recipe: {works[3].images}",
         "- PyTorch: channels last, gradients set to None, what is frozen in evaluation mode and without "
         "gradients", "- losses: relative difference of the first step's, and the greatest of all steps that "
@@ -423,7 +433,7 @@ def main():
             page += [f"## {ours.name} and {theirs.name}", ""] + rows
             bad += wrong
     changes = [1e3 * c for r in works[3].runs["thaw"] for c in r.changes]
-    page += extra + examples() + [f"A phase change of the gradual recipe takes {', '.join(map(number, changes))} ms: from "
+    page += extra + ([] if o.pairs_only else examples()) + [f"A phase change of the gradual recipe takes {', '.join(map(number, changes))} ms: from "
                      "the end of one phase to the first step of the next."]
     text = "\n".join(page).rstrip() + "\n"
     with open(o.out, "w") as f:
